@@ -70,8 +70,8 @@ class Instance(msgspec.Struct):
     postgres_major: int
     format: int = STATE_FORMAT
     supervisor: Process | None = None
-    services: dict[str, Service] = field(default_factory=dict)
-    passwords: dict[str, str] = field(default_factory=dict)
+    services: dict[str, Service] = msgspec.field(default_factory=dict)
+    passwords: dict[str, str] = msgspec.field(default_factory=dict)
     """By role (``owner``, ``app``, ``worker``, ``readonly``, ``backup``, ``superuser``, ``cache``, ``sessions``)."""
 
     def running(self) -> bool:

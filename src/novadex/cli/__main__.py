@@ -1,0 +1,5 @@
+"""``python -m novadex.cli`` is ``novadex``."""
+
+from novadex.cli import main
+
+main()
