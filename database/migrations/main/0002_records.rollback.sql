@@ -1,0 +1,30 @@
+-- Takes every record with it: only for an installation that holds none.
+
+SET ROLE novadex_owner;
+
+DROP FUNCTION schema_step();
+DROP FUNCTION ensure_partitions(regclass, timestamptz, timestamptz);
+DROP TABLE audit_log;
+DROP TABLE notifications;
+DROP TABLE portfolio_snapshots;
+DROP TABLE liquidity_positions;
+DROP TABLE idempotency_keys;
+DROP TABLE trades;
+DROP TABLE order_events;
+DROP TABLE orders;
+DROP TABLE user_sessions;
+DROP TABLE wallets;
+DROP TABLE users;
+DROP FUNCTION refuse_rename();
+DROP TABLE markets;
+DROP TABLE assets;
+DROP TABLE recovery_epoch;
+DROP FUNCTION refuse_change();
+DROP FUNCTION uuid_at(timestamptz);
+DROP FUNCTION uuid_time_ms(uuid);
+DROP DOMAIN uint256;
+DROP DOMAIN price;
+DROP DOMAIN signed_amount;
+DROP DOMAIN amount;
+
+RESET ROLE;
