@@ -37,7 +37,9 @@ class Process(msgspec.Struct, frozen=True):
     def alive(self) -> bool:
         try:
             process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+            return (
+                abs(process.create_time() - self.started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+            )
         except psutil.Error:
             return False
 
@@ -118,7 +120,8 @@ def read_instance(data_dir: Path) -> Instance | None:
         return None
     except PermissionError:
         raise ConfigurationError(
-            f"{path} belongs to another user.", hint="Run the command as that user, or name another --data-dir."
+            f"{path} belongs to another user.",
+            hint="Run the command as that user, or name another --data-dir.",
         ) from None
     try:
         instance = msgspec.json.decode(content, type=Instance)
@@ -181,7 +184,8 @@ def find_endpoints(settings: Settings, data_dir: Path | None = None, role: Role 
         or _url(settings.analytics_database_owner_url if owner else None)
         or _url(settings.analytics_database_url),
         "REDIS_URL": (instance and instance.redis_url("cache")) or _url(settings.redis_url),
-        "REDIS_SESSION_URL": (instance and instance.redis_url("sessions")) or _url(settings.redis_session_url),
+        "REDIS_SESSION_URL": (instance and instance.redis_url("sessions"))
+        or _url(settings.redis_session_url),
     }
     missing = [name for name, url in found.items() if not url]
     if missing:

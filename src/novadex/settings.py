@@ -300,7 +300,8 @@ def load_settings(**overrides: Any) -> Settings:
 def _explain(problem: Any) -> str:
     variable = str(problem["loc"][0]) if problem["loc"] else "settings"
     examples = next(
-        (field.examples for name, field in Settings.model_fields.items() if variable in (field.alias, name)), None
+        (field.examples for name, field in Settings.model_fields.items() if variable in (field.alias, name)),
+        None,
     )
     reason = re.sub(r"^Value error, ", "", problem["msg"])
     example = f", for example {variable}={examples[0]}" if examples else ""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from novadex.errors import ConfigurationError, TimeoutExceededError, UnavailableError
 
@@ -69,7 +70,9 @@ def _steps(database: Database) -> Any:
 
     folder = database_folder() / "migrations" / database
     if not folder.is_dir():
-        raise ConfigurationError(f"The folder {folder} with the schema's steps is missing.", hint="Install again.")
+        raise ConfigurationError(
+            f"The folder {folder} with the schema's steps is missing.", hint="Install again."
+        )
     return read_migrations(str(folder))
 
 
@@ -126,7 +129,7 @@ def _backend(url: str) -> Iterator[Any]:
     from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
     from yoyo.connections import DatabaseURI
 
-    parts = psycopg.conninfo.conninfo_to_dict(url)
+    parts = conninfo_to_dict(url)
     uri = DatabaseURI(
         scheme="postgresql+psycopg",
         username=parts.pop("user", None),
