@@ -205,7 +205,7 @@ def template_databases(postgres: PostgresServer) -> DatabasePair:
 
 
 @pytest.fixture(scope="session")
-def make_databases(template_databases: DatabasePair) -> Iterator[Callable[[], DatabasePair]]:
+def make_databases(template_databases: DatabasePair) -> Callable[[], DatabasePair]:
     """Makes a migrated pair; it goes with the server."""
     numbers = itertools.count(1)
     server = template_databases.server

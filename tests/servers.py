@@ -24,6 +24,7 @@ from typing import Any
 import psycopg
 import redis
 from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
 
 STARTUP_S_MAX = 60
 STOP_S_MAX = 30
@@ -93,7 +94,7 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def start_process(command: list[str], *, log: Path, **kwargs: Any) -> subprocess.Popen[bytes]:
+def start_process(command: list[str], *, log: Path, **kwargs: Any) -> subprocess.Popen[Any]:
     """Start a server that ends with this process. Call it from the main thread."""
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -138,7 +139,7 @@ class PostgresServer:
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    process: subprocess.Popen[Any] | None = field(default=None, repr=False)
 
     @property
     def data(self) -> Path:
@@ -254,20 +255,22 @@ class PostgresServer:
                 # One round instead of 4,096: tests open many connections.
                 connection.execute("SET scram_iterations = 1")
             for name in names:
-                connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'".encode())
+                connection.execute(SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(Identifier(name), PASSWORD))
             if connection.info.server_version >= 160_000:
-                connection.execute(f"ALTER ROLE {SUPERUSER} PASSWORD '{PASSWORD}'".encode())
+                connection.execute(SQL("ALTER ROLE {} PASSWORD {}").format(Identifier(SUPERUSER), PASSWORD))
 
     def make_database(self, name: str, *, owner: str | None = None, template: str | None = None) -> str:
         with self.superuser() as connection:
             connection.execute(
-                f"CREATE DATABASE {name}{f' OWNER {owner}' if owner else ''}{f' TEMPLATE {template}' if template else ''}".encode()
+                SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(
+                    Identifier(name), Identifier(owner or SUPERUSER), Identifier(template or "template1")
+                )
             )
         return name
 
     def drop_database(self, name: str) -> None:
         with self.superuser() as connection:
-            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+            connection.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
 
     def make_replica(self, folder: Path, slot: str) -> PostgresServer:
         """A streaming standby of this cluster, not started yet."""
@@ -299,7 +302,7 @@ class ValkeyServer:
     folder: Path
     binary: Path
     port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    process: subprocess.Popen[Any] | None = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
