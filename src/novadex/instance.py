@@ -37,9 +37,7 @@ class Process(msgspec.Struct, frozen=True):
     def alive(self) -> bool:
         try:
             process = psutil.Process(self.pid)
-            return (
-                abs(process.create_time() - self.started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-            )
+            return abs(process.create_time() - self.started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             return False
 
@@ -184,13 +182,12 @@ def find_endpoints(settings: Settings, data_dir: Path | None = None, role: Role 
         or _url(settings.analytics_database_owner_url if owner else None)
         or _url(settings.analytics_database_url),
         "REDIS_URL": (instance and instance.redis_url("cache")) or _url(settings.redis_url),
-        "REDIS_SESSION_URL": (instance and instance.redis_url("sessions"))
-        or _url(settings.redis_session_url),
+        "REDIS_SESSION_URL": (instance and instance.redis_url("sessions")) or _url(settings.redis_session_url),
     }
     missing = [name for name, url in found.items() if not url]
     if missing:
         raise ConfigurationError(
-            f"No NovaDex instance runs in {folder}, and {', '.join(missing)} {'are' if len(missing) > 1 else 'is'} not set.",
+            f"No NovaDex instance runs in {folder}, and these are not set: {', '.join(missing)}.",
             hint="Start a local instance (novadex up), or set the URLs of your servers.",
         )
     main, analytics, cache, sessions = (str(url) for url in found.values())

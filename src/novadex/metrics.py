@@ -40,9 +40,7 @@ query_retries = Counter(
     ("database", "code"),
     registry=REGISTRY,
 )
-replica_reads = Counter(
-    "novadex_replica_reads_total", "Reads by where they went.", ("target",), registry=REGISTRY
-)
+replica_reads = Counter("novadex_replica_reads_total", "Reads by where they went.", ("target",), registry=REGISTRY)
 replica_lag_seconds = Gauge(
     "novadex_replica_lag_seconds",
     "Seconds a replica is behind the primary, at most.",

@@ -66,10 +66,11 @@ class Database:
         return self._pool
 
     async def _pool_of_loop(self) -> AsyncConnectionPool[AsyncConnection[Any]]:
-        if self._pool is None or self._loop is not asyncio.get_running_loop():
-            await self._open_pool().open(wait=False)
-        assert self._pool is not None
-        return self._pool
+        pool = self._pool
+        if pool is None or self._loop is not asyncio.get_running_loop():
+            pool = self._open_pool()
+            await pool.open(wait=False)
+        return pool
 
     async def close(self) -> None:
         """Close the pool; the next call opens a new one."""
@@ -185,9 +186,7 @@ class Database:
                 return await attempt(state)
             except Exception as error:
                 cause = error.__cause__ or error
-                again = isinstance(cause, ROLLED_BACK) or (
-                    connection_lost(cause) and not state["commit_sent"]
-                )
+                again = isinstance(cause, ROLLED_BACK) or (connection_lost(cause) and not state["commit_sent"])
                 if not again or refused_to_connect(cause) or number == ATTEMPTS_MAX:
                     raise
                 code = getattr(cause, "sqlstate", None) or "connection_lost"
@@ -220,9 +219,7 @@ class Database:
         """The first row, or None."""
         return await self._once(lambda session: session.one(statement, parameters), read_only=read_only)
 
-    async def value(
-        self, statement: Statement, parameters: Sequence[Any] = (), *, read_only: bool = False
-    ) -> Any:
+    async def value(self, statement: Statement, parameters: Sequence[Any] = (), *, read_only: bool = False) -> Any:
         """The first column of the first row, or None."""
         return await self._once(lambda session: session.value(statement, parameters), read_only=read_only)
 
@@ -230,9 +227,7 @@ class Database:
         self, kind: type[T], statement: Statement, parameters: Sequence[Any] = (), *, read_only: bool = False
     ) -> list[T]:
         """All rows as objects of a class, by column name."""
-        return await self._once(
-            lambda session: session.records(kind, statement, parameters), read_only=read_only
-        )
+        return await self._once(lambda session: session.records(kind, statement, parameters), read_only=read_only)
 
     async def made(
         self,
@@ -243,9 +238,7 @@ class Database:
         read_only: bool = False,
     ) -> list[T]:
         """All rows through a function that takes the columns in order."""
-        return await self._once(
-            lambda session: session.made(make, statement, parameters), read_only=read_only
-        )
+        return await self._once(lambda session: session.made(make, statement, parameters), read_only=read_only)
 
     async def execute(self, statement: Statement, parameters: Sequence[Any] = ()) -> int:
         """Run it; returns how many rows it changed."""

@@ -18,9 +18,7 @@ def connection_lost(error: BaseException) -> bool:
         error, (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow, psycopg.InterfaceError)
     ):
         return True
-    return isinstance(error, psycopg.OperationalError) and (
-        error.sqlstate is None or error.sqlstate.startswith("08")
-    )
+    return isinstance(error, psycopg.OperationalError) and (error.sqlstate is None or error.sqlstate.startswith("08"))
 
 
 def refused_to_connect(error: BaseException) -> bool:
@@ -31,9 +29,7 @@ def refused_to_connect(error: BaseException) -> bool:
 def translate(error: Exception, database: str) -> NovaDexError | None:
     """The error of this package for a server that does not answer in time; None for all others."""
     if isinstance(error, psycopg_pool.TooManyRequests):
-        return UnavailableError(
-            f"Too many calls wait for a connection to {database}.", hint="Try again later."
-        )
+        return UnavailableError(f"Too many calls wait for a connection to {database}.", hint="Try again later.")
     if isinstance(error, psycopg_pool.PoolTimeout):
         return UnavailableError(
             f"No connection to {database} became free in time: {error}.",

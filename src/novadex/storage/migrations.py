@@ -70,9 +70,7 @@ def _steps(database: Database) -> Any:
 
     folder = database_folder() / "migrations" / database
     if not folder.is_dir():
-        raise ConfigurationError(
-            f"The folder {folder} with the schema's steps is missing.", hint="Install again."
-        )
+        raise ConfigurationError(f"The folder {folder} with the schema's steps is missing.", hint="Install again.")
     return read_migrations(str(folder))
 
 

@@ -80,11 +80,7 @@ class Replicas:
             await replica.database.close()
 
     async def _ensure_watch(self) -> None:
-        if (
-            self._watch is None
-            or self._watch.done()
-            or self._watch.get_loop() is not asyncio.get_running_loop()
-        ):
+        if self._watch is None or self._watch.done() or self._watch.get_loop() is not asyncio.get_running_loop():
             await self._sample()
             self._watch = asyncio.create_task(self._keep_sampling(), name="novadex replica watch")
 
@@ -118,6 +114,4 @@ class Replicas:
                 if written <= replica.replayed:
                     replica.known_current_at = max(replica.known_current_at, moment)
                     break
-        metrics.replica_lag_seconds.labels(replica.database.name).set(
-            time.monotonic() - replica.known_current_at
-        )
+        metrics.replica_lag_seconds.labels(replica.database.name).set(time.monotonic() - replica.known_current_at)

@@ -61,9 +61,7 @@ class Session:
         """All rows as objects of a class, by column name."""
         return await self._fetch(statement, parameters, class_row(kind))
 
-    async def made(
-        self, make: Callable[..., T], statement: Statement, parameters: Sequence[Any] = ()
-    ) -> list[T]:
+    async def made(self, make: Callable[..., T], statement: Statement, parameters: Sequence[Any] = ()) -> list[T]:
         """All rows through a function that takes the columns in order."""
         return await self._fetch(statement, parameters, args_row(make))
 
@@ -134,9 +132,7 @@ class Session:
             metrics.query_errors.labels(self.database, code).inc()
             raise
         finally:
-            metrics.query_seconds.labels(self.database, name_of(statement)).observe(
-                time.perf_counter() - started
-            )
+            metrics.query_seconds.labels(self.database, name_of(statement)).observe(time.perf_counter() - started)
 
 
 ISOLATION_LEVELS = {
