@@ -1,5 +1,8 @@
 -- What stands here can be computed again from the records, apart from user_events, page_views and
 -- performance_metrics.
+--
+-- The way back drops what the step made:
+-- squawk-ignore-file ban-drop-table, ban-drop-function
 
 SET ROLE novadex_owner;
 

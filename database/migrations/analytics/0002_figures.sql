@@ -1,4 +1,7 @@
 -- Facts, figures and positions that follow from the records.
+--
+-- A timeline is an integer in PostgreSQL itself:
+-- squawk-ignore-file prefer-bigint-over-int
 
 SET ROLE novadex_owner;
 

@@ -1,4 +1,7 @@
 -- Takes every record with it: only for an installation that holds none.
+--
+-- The way back drops what the step made:
+-- squawk-ignore-file ban-drop-table, ban-drop-function, ban-drop-domain
 
 SET ROLE novadex_owner;
 

@@ -1,4 +1,8 @@
 -- The records of the venue.
+--
+-- Assets, markets and ticks are few, and each trade carries their keys; the domains bound money in one place, and a
+-- wider bound would be a new domain:
+-- squawk-ignore-file prefer-bigint-over-int, prefer-bigint-over-smallint, ban-create-domain-with-constraint
 
 SET ROLE novadex_owner;
 
