@@ -76,7 +76,8 @@ def _text(value: object) -> str:
 
 
 def _example(field: FieldInfo) -> str:
-    assert field.examples, f"{field.alias} has no example"
+    if not field.examples:
+        raise ValueError(f"{field.alias} has no example")
     return str(field.examples[0])
 
 
