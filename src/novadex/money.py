@@ -72,7 +72,7 @@ def _decimal_of(value: object, field: str) -> Decimal:
             raise ValidationError(
                 f"{field} is not a number: {value[:80]!r}.", field=field, hint="Write it like '1.25'."
             ) from None
-        if not value.isascii() or "_" in value:
+        if not value.isascii() or "_" in value or value != value.strip():
             raise ValidationError(
                 f"{field} is not a plain number: {value[:80]!r}.", field=field, hint="Write it like '1.25'."
             )
