@@ -137,6 +137,15 @@ class Settings(BaseSettings):
         description="Port of the API. `novadex up` takes another where this one is in use.",
         examples=["3000"],
     )
+    worker_port: int = Field(
+        3002,
+        alias="NOVADEX_WORKER_PORT",
+        ge=1,
+        le=65535,
+        description="Port on which the worker shows its health and metrics, on 127.0.0.1. `novadex up` takes"
+        " another where this one is in use.",
+        examples=["3002"],
+    )
     pool_size_max: int = Field(
         8,
         alias="NOVADEX_POOL_SIZE_MAX",
