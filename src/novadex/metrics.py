@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 
 REGISTRY = CollectorRegistry()
 
@@ -64,4 +64,38 @@ group_commit_batch_trades = Histogram(
 )
 group_commit_waiting = Gauge(
     "novadex_group_commit_waiting_trades", "Trades that wait to be written.", registry=REGISTRY
+)
+job_seconds = Summary(
+    "novadex_job_seconds", "Seconds that runs of a background job took.", ("job",), registry=REGISTRY
+)
+job_failures = Counter(
+    "novadex_job_failures_total", "Runs of a background job that failed.", ("job",), registry=REGISTRY
+)
+job_last_success_timestamp_seconds = Gauge(
+    "novadex_job_last_success_timestamp_seconds",
+    "When a background job last succeeded, in seconds since 1970.",
+    ("job",),
+    registry=REGISTRY,
+)
+recorded_rows = Counter(
+    "novadex_recorded_rows_total",
+    "Figures for performance_metrics, by what became of them.",
+    ("result",),
+    registry=REGISTRY,
+)
+partitions_made = Counter(
+    "novadex_partitions_made_total", "Partitions that were made ahead.", ("database",), registry=REGISTRY
+)
+idempotency_keys_deleted = Counter(
+    "novadex_idempotency_keys_deleted_total", "Idempotency keys that were deleted for their age.", registry=REGISTRY
+)
+http_request_seconds = Histogram(
+    "novadex_http_request_seconds",
+    "Seconds a request over HTTP took, by route.",
+    ("method", "route"),
+    buckets=LATENCY_BUCKETS_S,
+    registry=REGISTRY,
+)
+http_responses = Counter(
+    "novadex_http_responses_total", "Answers over HTTP, by status.", ("method", "route", "status"), registry=REGISTRY
 )
