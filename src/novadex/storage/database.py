@@ -6,6 +6,7 @@ import asyncio
 import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool
@@ -45,6 +46,11 @@ class Database:
 
     def __repr__(self) -> str:
         return f"Database({self.name!r})"
+
+    def address(self) -> tuple[str | None, int | None]:
+        """Host and port, for messages: the URL itself holds a password."""
+        parts = urlsplit(self._url)
+        return parts.hostname, parts.port
 
     # Life of the pool
 

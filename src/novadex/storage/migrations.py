@@ -6,19 +6,24 @@ lock of PostgreSQL, so that it ends with the process that held it, however that 
 
 from __future__ import annotations
 
+import os
+import socket
+import uuid
 import warnings
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from novadex.errors import ConfigurationError, TimeoutExceededError, UnavailableError
+from novadex.storage.queries import load_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 Database = Literal["main", "analytics"]
 
@@ -29,6 +34,7 @@ LOCK_TIMEOUT_MS = 4_000
 STATEMENT_TIMEOUT_MS = 600_000
 """How long one statement of a step may run."""
 OLDEST_POSTGRES, NEWEST_POSTGRES = 14, 18
+QUERIES = load_queries(Path(__file__).with_suffix(".sql"))
 
 
 def database_folder() -> Path:
@@ -42,27 +48,29 @@ def migrate(url: str, database: Database) -> list[str]:
     """Apply the steps that are missing; returns their ids, in order.
 
     A schema that was made by the plain SQL file is recognised and only the steps after it are applied.
-    Raises ``ConfigurationError`` where a step fails: it leaves nothing behind, and the steps before it stay.
+    Raises ``ConfigurationError`` where a step fails: it leaves nothing behind, and the steps before it stay;
+    ``TimeoutExceededError`` where it waited too long for another session.
     """
     with _migrating(url) as connection, _backend(url) as backend:
         steps = _steps(database)
-        _adopt_plain_schema(connection, backend, steps)
-        return _run(backend.apply_migrations, backend.to_apply(steps), "apply")
+        _correct_marks(connection, backend, steps)
+        done = _run(backend.apply_one, backend.to_apply(steps), "apply")
+        connection.execute(QUERIES.let_backups_read_marks.sql)
+        return done
 
 
 def roll_back(url: str, database: Database, count: int = 1) -> list[str]:
     """Take the last ``count`` steps back; returns their ids, in order."""
-    with _migrating(url), _backend(url) as backend:
-        steps = backend.to_rollback(_steps(database))
-        return _run(backend.rollback_migrations, steps.__class__(list(steps)[:count]), "roll back")
+    with _migrating(url) as connection, _backend(url) as backend:
+        steps = _steps(database)
+        _correct_marks(connection, backend, steps)
+        return _run(backend.rollback_one, list(backend.to_rollback(steps))[:count], "roll back")
 
 
 def pending(url: str, database: Database) -> list[str]:
     """The ids of the steps that are not applied yet."""
-    known = [step.id for step in _steps(database)]
     with _connect(url) as connection:
-        current = _schema_step(connection)
-    return known[known.index(current) + 1 :] if current in known else known
+        return [step.id for step in _split(connection, _steps(database))[1]]
 
 
 def _steps(database: Database) -> Any:
@@ -74,16 +82,23 @@ def _steps(database: Database) -> Any:
     return read_migrations(str(folder))
 
 
-def _run(action: Any, steps: Any, verb: str) -> list[str]:
-    names = [step.id for step in steps]
-    try:
-        action(steps)
-    except psycopg.Error as error:
-        raise ConfigurationError(
-            f"Could not {verb} the schema steps {', '.join(names)}: {str(error).strip()}.",
-            hint="Nothing of the failed step remains; correct the cause and run it again.",
-        ) from error
-    return names
+def _run(action: Callable[[Any], None], steps: Iterable[Any], verb: str) -> list[str]:
+    done: list[str] = []
+    for step in steps:
+        try:
+            action(step)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:
+            raise TimeoutExceededError(
+                f"Could not {verb} the schema step {step.id}: {error.diag.message_primary}.",
+                hint="Nothing of it remains. Look for long transactions in pg_stat_activity and run it again.",
+            ) from error
+        except psycopg.Error as error:
+            raise ConfigurationError(
+                f"Could not {verb} the schema step {step.id}: {error.diag.message_primary or str(error).strip()}.",
+                hint="Nothing of it remains; correct the cause and run it again.",
+            ) from error
+        done.append(step.id)
+    return done
 
 
 @contextmanager
@@ -105,6 +120,12 @@ def _migrating(url: str) -> Iterator[psycopg.Connection]:
 def _connect(url: str) -> psycopg.Connection:
     try:
         return psycopg.connect(url, autocommit=True, connect_timeout=10, application_name="novadex migrate")
+    except psycopg.ProgrammingError:
+        # What libpq says quotes the part that it cannot read, which can be the password.
+        raise ConfigurationError(
+            "The URL of the database cannot be read.",
+            hint="Percent-encode special characters of its password, such as % as %25 and @ as %40.",
+        ) from None
     except psycopg.OperationalError as error:
         host = urlsplit(url)
         raise UnavailableError(
@@ -127,6 +148,19 @@ def _backend(url: str) -> Iterator[Any]:
     from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
     from yoyo.connections import DatabaseURI
 
+    class Backend(PostgresqlPsycopgBackend):
+        def get_log_data(self, migration: Any = None, operation: str = "apply") -> dict[str, Any]:
+            # yoyo asks the network for the host's full name, and fails for a user without a name.
+            return {
+                "id": str(uuid.uuid4()),
+                "migration_id": migration.id if migration else None,
+                "migration_hash": migration.hash if migration else None,
+                "username": str(os.geteuid()),
+                "hostname": socket.gethostname(),
+                "created_at_utc": datetime.now(UTC).replace(tzinfo=None),
+                "operation": operation,
+            }
+
     parts = conninfo_to_dict(url)
     uri = DatabaseURI(
         scheme="postgresql+psycopg",
@@ -134,7 +168,7 @@ def _backend(url: str) -> Iterator[Any]:
         password=parts.pop("password", None),
         hostname=parts.pop("host", None),
         port=parts.pop("port", None),
-        database=parts.pop("dbname", None) or unquote(urlsplit(url).path.lstrip("/")),
+        database=parts.pop("dbname", None) or "",
         args={
             **parts,
             "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS}"
@@ -143,9 +177,11 @@ def _backend(url: str) -> Iterator[Any]:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        backend = PostgresqlPsycopgBackend(uri, "_yoyo_migration")
+        backend = Backend(uri, "_yoyo_migration")
         try:
             backend.init_database()
+            # Whoever holds the advisory lock is alone: a row in yoyo's own lock is of a process that was killed.
+            backend.break_lock()
             yield backend
         finally:
             backend.connection.close()
@@ -159,15 +195,28 @@ def _schema_step(connection: psycopg.Connection) -> str | None:
     return step[0] if step else None
 
 
-def _adopt_plain_schema(connection: psycopg.Connection, backend: Any, steps: Any) -> None:
-    """Where the plain SQL file made the schema, note its steps as applied."""
+def _split(connection: psycopg.Connection, steps: Any) -> tuple[list[Any], list[Any]]:
+    """The steps that the schema contains, and those that it lacks."""
     current = _schema_step(connection)
-    if current is None or any(True for _ in backend.get_applied_migration_hashes()):
-        return
+    if current is None:
+        return [], list(steps)
     names = [step.id for step in steps]
     if current not in names:
         raise ConfigurationError(
             f"The schema is at step {current}, which this version does not know.",
             hint="Use the version of NovaDex that made it, or a later one.",
         )
-    backend.mark_migrations(steps.__class__(list(steps)[: names.index(current) + 1]))
+    made = names.index(current) + 1
+    return list(steps)[:made], list(steps)[made:]
+
+
+def _correct_marks(connection: psycopg.Connection, backend: Any, steps: Any) -> None:
+    """Make yoyo's marks agree with the schema, which names its step in the transaction that made it.
+
+    yoyo marks a step after that transaction: a process that is killed in between leaves it unmarked. And
+    the plain SQL file marks nothing.
+    """
+    contained, lacking = _split(connection, steps)
+    marked = set(backend.get_applied_migration_hashes())
+    backend.mark_migrations(step for step in contained if step.hash not in marked)
+    backend.unmark_migrations(step for step in lacking if step.hash in marked)

@@ -1,0 +1,8 @@
+-- One trade and its idempotency key in one transaction: one statement, one round trip.
+\set user random(1, 1000)
+WITH trade AS (
+INSERT INTO trades (id, user_id, market_id, base_decimals, quote_decimals, type, side, liquidity, base_amount, quote_amount, price, fee_amount, executed_at)
+SELECT id, ('019b0000-0000-7000-8000-' || lpad(to_hex(:user::integer), 12, '0'))::uuid, 1, 18, 18, 'spot', 'buy', 'taker', 0.5, 30918.815, 61837.63, 0, uuid_extract_timestamp(id)
+FROM (SELECT uuidv7() AS id OFFSET 0) made
+RETURNING id, user_id)
+INSERT INTO idempotency_keys (user_id, key, request_hash, trade_id) SELECT user_id, id::text, uuid_send(id), id FROM trade;

@@ -1,0 +1,271 @@
+"""The kill campaign: SIGKILL at random moments, chosen by a seed, while writers write.
+
+``make campaign KILLS=500 SEED=7``, or ``python -m tests.faults.campaign --kills 500 --seed 7``. At the end:
+
+- every acknowledged trade is in the main database, whole and once;
+- nothing is there that was not sent;
+- ``novadex analytics verify`` finds no difference;
+- the candles equal a recompute that this file does by itself, from the trades.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from novadex import DatabaseConnection
+from novadex.money import EXACT
+from novadex.storage.database import Database
+
+TARGETS = ("main", "analytics", "cache", "sessions", "api", "worker", "supervisor")
+HEALTHY_WITHIN_S = 60.0
+WRITERS = 2
+TROUBLE_PAUSE_S = (0.05, 1.2)
+BOTH_AT_ONCE = 0.25
+"""How often two services are killed at the same moment."""
+
+
+def novadex(*arguments: str, data_dir: Path, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run the command line on the instance."""
+    return subprocess.run(
+        [sys.executable, "-m", "novadex.cli", *arguments, "--data-dir", str(data_dir)],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@dataclass
+class Campaign:
+    """One instance, its writers, and what was done to it."""
+
+    data_dir: Path
+    seed: int
+    kills: Counter[str] = field(default_factory=Counter)
+    writers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    journals: list[Path] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)  # noqa: S311 - a seed is the point
+
+    def start(self) -> None:
+        self._up()
+        asyncio.run(self._add_records())
+        for number in range(WRITERS):
+            journal = self.data_dir.with_suffix(f".journal-{number}")
+            command = [sys.executable, "-m", "tests.faults.writer", "--data-dir", str(self.data_dir)]
+            command += ["--seed", str(self.seed * 100 + number), "--journal", str(journal)]
+            self.journals.append(journal)
+            self.writers.append(subprocess.Popen(command, stdin=subprocess.PIPE))
+
+    def kill(self, count: int, report: Any = None) -> None:
+        """Kill so often; after each time wait until everything is healthy again."""
+        while self.kills.total() < count:
+            time.sleep(self.random.uniform(*TROUBLE_PAUSE_S))  # the random moment, not a wait for something
+            chosen = self.random.sample(TARGETS, 2 if self.random.random() < BOTH_AT_ONCE else 1)
+            pids = self._pids()
+            for target in chosen:
+                if pids.get(target):
+                    os.kill(pids[target], signal.SIGKILL)
+                    self.kills[target] += 1
+            if "supervisor" in chosen:
+                self._up()
+            self._wait_until_healthy({target: pids.get(target) for target in chosen})
+            dead = [writer.pid for writer in self.writers if writer.poll() is not None]
+            assert not dead, f"writers {dead} gave up"
+            if report:
+                report(self.kills)
+
+    def stop_writers(self) -> tuple[set[str], set[str]]:
+        """End the writers; returns the ids that were sent and those that were acknowledged."""
+        for writer in self.writers:
+            assert writer.stdin is not None
+            writer.stdin.close()
+        for writer in self.writers:
+            assert writer.wait(timeout=HEALTHY_WITHIN_S) == 0, "a writer failed"
+        noted: dict[str, set[str]] = {"sent": set(), "acknowledged": set()}
+        for journal in self.journals:
+            for line in journal.read_text().splitlines():
+                what, id = line.split()
+                noted[what].add(id)
+        return noted["sent"], noted["acknowledged"]
+
+    def check(self) -> int:
+        """Raise ``AssertionError`` with what is wrong; returns how many trades there are."""
+        sent, acknowledged = self.stop_writers()
+        assert acknowledged, "no trade was acknowledged: the campaign tried nothing"
+        recorded, candles, recomputed = asyncio.run(self._read())
+        assert len(recorded) == len(set(recorded)), "a trade stands there twice"
+        lost = acknowledged - set(recorded)
+        assert not lost, f"{len(lost)} acknowledged trades are lost, such as {sorted(lost)[:3]}"
+        unknown = set(recorded) - sent
+        assert not unknown, f"{len(unknown)} trades that nobody sent, such as {sorted(unknown)[:3]}"
+        verify = novadex("analytics", "verify", "--json", data_dir=self.data_dir)
+        assert verify.returncode == 0, f"analytics verify: {verify.stdout} {verify.stderr}"
+        if candles is None:  # the projection had not caught up; after verify it has
+            _, candles, recomputed = asyncio.run(self._read())
+        assert candles == recomputed, "candles differ from their recompute"
+        return len(recorded)
+
+    def end(self) -> None:
+        """Stop everything and see that nothing is left."""
+        for writer in self.writers:
+            if writer.poll() is None:
+                writer.kill()
+                writer.wait()
+        down = novadex("down", data_dir=self.data_dir)
+        assert down.returncode == 0, down.stderr
+        left = [process for process in psutil.process_iter(["cmdline"]) if self._is_ours(process)]
+        assert not left, f"left behind: {left}"
+        for journal in self.journals:
+            journal.unlink(missing_ok=True)
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        return str(self.data_dir) in " ".join(process.info["cmdline"] or ())  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _up(self) -> None:
+        started = novadex("up", "--detach", data_dir=self.data_dir)
+        assert started.returncode == 0, f"up failed: {started.stderr}"
+
+    def _status(self) -> dict[str, Any]:
+        status = novadex("status", "--json", data_dir=self.data_dir)
+        assert status.returncode == 0, status.stderr
+        return json.loads(status.stdout)
+
+    def _pids(self) -> dict[str, int]:
+        status = self._status()
+        pids = {name: service["pid"] for name, service in status["services"].items()}
+        supervisor = status["supervisor"]
+        pids["supervisor"] = supervisor["pid"] if isinstance(supervisor, dict) else supervisor
+        return pids
+
+    def _wait_until_healthy(self, killed: dict[str, int | None]) -> None:
+        """Until everything is healthy, and what was killed runs under another process id."""
+        deadline = time.monotonic() + HEALTHY_WITHIN_S
+        while True:
+            status = self._status()
+            services = status["services"]
+            again = all(
+                services[name]["pid"] not in (None, pid) for name, pid in killed.items() if name in services and pid
+            )
+            if again and all(service["status"] == "healthy" for service in services.values()):
+                return
+            assert time.monotonic() < deadline, f"not healthy within {HEALTHY_WITHIN_S} s after {killed}: {status}"
+
+    async def _add_records(self) -> None:
+        async with DatabaseConnection.connect(data_dir=self.data_dir, role="owner") as db:
+            from novadex.trading.markets import Markets
+
+            await Markets(db).add("BTC/USDT")
+            await db.query(
+                "INSERT INTO users (id) SELECT ('019b0000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid"
+                " FROM generate_series(1, 50) AS n"
+            )
+
+    async def _read(self) -> tuple[list[str], dict[Any, Any] | None, dict[Any, Any]]:
+        """The ids of all trades; the candles (None where some are not applied yet); the recompute."""
+        async with DatabaseConnection.connect(data_dir=self.data_dir, role="readonly") as db:
+            ids, recomputed = await _recompute(db.main)
+            rows = await db.analytics_query("SELECT * FROM candles")
+            candles = {
+                row.start: (
+                    row.open,
+                    row.high,
+                    row.low,
+                    row.close,
+                    row.base_volume,
+                    row.quote_volume,
+                    row.taker_buy_base_volume,
+                    row.trades,
+                )
+                for row in rows
+            }
+        complete = sum(row.trades for row in rows) == len(ids)
+        return ids, candles if complete else None, recomputed
+
+
+async def _recompute(main: Database) -> tuple[list[str], dict[Any, Any]]:
+    """Minute candles from the trades, in plain Python, knowing nothing of the projection."""
+    ids: list[str] = []
+    minutes: dict[Any, Any] = {}
+    async for trade in main.stream(
+        "SELECT id, executed_at, side, base_amount, quote_amount, price FROM trades"
+        " ORDER BY executed_at, coalesce(sequence, 0), id"
+    ):
+        ids.append(str(trade.id))
+        minute = trade.executed_at.replace(second=0, microsecond=0)
+        bought = trade.base_amount if trade.side == "buy" else Decimal(0)
+        if minute not in minutes:
+            amounts = (trade.base_amount, trade.quote_amount, bought, 1)
+            minutes[minute] = (trade.price, trade.price, trade.price, trade.price, *amounts)
+        else:
+            first, high, low, _, base, quote, taker_buy, count = minutes[minute]
+            minutes[minute] = (
+                first,
+                max(high, trade.price),
+                min(low, trade.price),
+                trade.price,
+                EXACT.add(base, trade.base_amount),
+                EXACT.add(quote, trade.quote_amount),
+                EXACT.add(taker_buy, bought),
+                count + 1,
+            )
+    return ids, minutes
+
+
+def run(kills: int, seed: int, report: Any = None) -> tuple[int, Counter[str]]:
+    """A whole campaign on a new instance; returns how many trades it wrote, and the kills by target."""
+    folder = Path(tempfile.mkdtemp(prefix="novadex-campaign-"))
+    folder.chmod(0o711)  # as root, the servers' user has to pass
+    campaign = Campaign(folder / "instance", seed)
+    try:
+        campaign.start()
+        campaign.kill(kills, report)
+        return campaign.check(), campaign.kills
+    finally:
+        try:
+            campaign.end()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Kill NovaDex at random moments and see that nothing is lost.")
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    began = time.monotonic()
+
+    def report(kills: Counter[str]) -> None:
+        done, spent = kills.total(), time.monotonic() - began
+        left = spent / done * max(arguments.kills - done, 0)
+        print(
+            f"\r{done} of {arguments.kills} kills, {done / spent:.2f}/s, {left:.0f} s left ", end="", file=sys.stderr
+        )
+
+    trades, killed = run(arguments.kills, arguments.seed, report)
+    spent = time.monotonic() - began
+    print(f"\nseed {arguments.seed}: {trades} trades, 0 lost, 0 twice, candles equal their recompute; {spent:.0f} s")
+    print(", ".join(f"{name} {count}" for name, count in sorted(killed.items())))
+
+
+if __name__ == "__main__":
+    main()
