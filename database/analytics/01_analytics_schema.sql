@@ -38,6 +38,10 @@ $$;
 
 SET ROLE novadex_owner;
 
+-- A dump reads every table and sequence, also partitions that do not exist yet.
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO novadex_backup;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON SEQUENCES TO novadex_backup;
+
 -- Ids carry time ------------------------------------------------------------------------------------------
 
 CREATE FUNCTION uuid_time_ms(id uuid) RETURNS bigint
@@ -291,6 +295,7 @@ COMMENT ON COLUMN performance_metrics.value IS 'Value; the only float column of 
 CREATE FUNCTION ensure_partitions(parent regclass, first_moment timestamptz, last_moment timestamptz) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, public
+    SET timezone = 'UTC' -- else a month later would be counted in the caller's zone
     SET lock_timeout = '4s'
     AS $$
 DECLARE
@@ -346,7 +351,7 @@ COMMENT ON FUNCTION schema_step() IS 'The last migration that this schema contai
 -- Who may do what -----------------------------------------------------------------------------------------
 
 GRANT SELECT ON trade_facts, candles, trading_analytics, trading_other_fees, projections, projection_rejects,
-    user_events, page_views, performance_metrics TO novadex_app, novadex_worker, novadex_readonly, novadex_backup;
+    user_events, page_views, performance_metrics TO novadex_app, novadex_worker, novadex_readonly;
 GRANT INSERT ON user_events, page_views, performance_metrics TO novadex_app, novadex_worker;
 GRANT INSERT ON trade_facts, projection_rejects TO novadex_worker;
 GRANT INSERT, UPDATE ON candles, trading_analytics, trading_other_fees, projections TO novadex_worker;

@@ -9,7 +9,6 @@ import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic import ValidationError as PydanticError
@@ -21,31 +20,53 @@ POSTGRES_SCHEMES = ("postgresql", "postgres")
 REDIS_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
 
 
-def _check_url(url: str, schemes: tuple[str, ...]) -> None:
+HOST = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[^:\[\]]*)(:(?P<port>\d{1,5}))?")
+"""A host, and a port if it has one; an IPv6 address stands in brackets."""
+
+
+def check_url(url: str, schemes: tuple[str, ...]) -> None:
+    """Raise ``ValueError`` that says what is wrong with the URL of a server, without quoting it.
+
+    libpq and redis-py quote what they cannot read, and that can be a part of the password.
+    """
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in schemes:
         raise ValueError(f"it must begin with {' or '.join(s + '://' for s in schemes)}")
     if not rest:
         raise ValueError("it names no host")
-    try:
-        _ = urlsplit(url).port
-    except ValueError:
-        raise ValueError("its port is not a number from 1 to 65535") from None
+    place = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if rest.count("@") > 1 or "@" in rest[len(place) :] or re.search(r"%(?![0-9a-fA-F]{2})|[\s\x00-\x1f]", rest):
+        raise ValueError(
+            "special characters of its user and password are not percent-encoded (@ as %40, / as %2F, % as %25)"
+        )
+    for host in place.rpartition("@")[2].split(","):
+        match = HOST.fullmatch(host)
+        if not match or (match["port"] and not 1 <= int(match["port"]) <= 65535):
+            raise ValueError("its port is not a number from 1 to 65535")
+
+
+def host_of(url: str) -> str:
+    """The hosts and ports of a URL, which may be shown.
+
+    >>> host_of("postgresql://app:secret@db-1:5432,db-2/novadex_db")
+    'db-1:5432,db-2'
+    """
+    return re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
 
 
 def _postgres_url(value: SecretStr) -> SecretStr:
-    _check_url(value.get_secret_value(), POSTGRES_SCHEMES)
+    check_url(value.get_secret_value(), POSTGRES_SCHEMES)
     return value
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    _check_url(value.get_secret_value(), REDIS_SCHEMES)
+    check_url(value.get_secret_value(), REDIS_SCHEMES)
     return value
 
 
 def _postgres_urls(value: SecretStr) -> SecretStr:
     for url in split_urls(value):
-        _check_url(url, POSTGRES_SCHEMES)
+        check_url(url, POSTGRES_SCHEMES)
     return value
 
 
@@ -226,12 +247,12 @@ class Settings(BaseSettings):
         examples=["20000"],
     )
     group_commit_batch_max: int = Field(
-        1_000,
+        512,
         alias="NOVADEX_GROUP_COMMIT_BATCH_MAX",
         ge=1,
         le=100_000,
         description="Trades in one transaction, at most.",
-        examples=["1000"],
+        examples=["512"],
     )
     group_commit_wait_s_max: float = Field(
         5.0,

@@ -6,7 +6,9 @@
 
 SET ROLE novadex_owner;
 
-DROP FUNCTION schema_step();
+CREATE OR REPLACE FUNCTION schema_step() RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ SELECT '0001_roles' $$;
 DROP FUNCTION ensure_partitions(regclass, timestamptz, timestamptz);
 DROP TABLE performance_metrics;
 DROP TABLE page_views;
@@ -19,5 +21,8 @@ DROP TABLE candles;
 DROP TABLE trade_facts;
 DROP FUNCTION uuid_at(timestamptz);
 DROP FUNCTION uuid_time_ms(uuid);
+
+ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE SELECT ON TABLES FROM novadex_backup;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE SELECT ON SEQUENCES FROM novadex_backup;
 
 RESET ROLE;

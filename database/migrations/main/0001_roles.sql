@@ -24,3 +24,12 @@ BEGIN
     END IF;
 END
 $$;
+
+SET ROLE novadex_owner;
+
+CREATE FUNCTION schema_step() RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ SELECT '0001_roles' $$;
+COMMENT ON FUNCTION schema_step() IS 'The last migration that this schema contains';
+
+RESET ROLE;

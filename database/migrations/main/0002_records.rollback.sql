@@ -5,7 +5,9 @@
 
 SET ROLE novadex_owner;
 
-DROP FUNCTION schema_step();
+CREATE OR REPLACE FUNCTION schema_step() RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ SELECT '0001_roles' $$;
 DROP FUNCTION ensure_partitions(regclass, timestamptz, timestamptz);
 DROP TABLE audit_log;
 DROP TABLE notifications;
@@ -18,8 +20,8 @@ DROP TABLE orders;
 DROP TABLE user_sessions;
 DROP TABLE wallets;
 DROP TABLE users;
-DROP FUNCTION refuse_rename();
 DROP TABLE markets;
+DROP FUNCTION refuse_rename();
 DROP TABLE assets;
 DROP TABLE recovery_epoch;
 DROP FUNCTION refuse_change();
@@ -29,5 +31,8 @@ DROP DOMAIN uint256;
 DROP DOMAIN price;
 DROP DOMAIN signed_amount;
 DROP DOMAIN amount;
+
+ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE SELECT ON TABLES FROM novadex_backup;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE SELECT ON SEQUENCES FROM novadex_backup;
 
 RESET ROLE;

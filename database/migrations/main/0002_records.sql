@@ -6,6 +6,10 @@
 
 SET ROLE novadex_owner;
 
+-- A dump reads every table and sequence, also partitions that do not exist yet.
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO novadex_backup;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON SEQUENCES TO novadex_backup;
+
 -- Kinds of numbers ----------------------------------------------------------------------------------------
 -- numeric without a precision keeps what it is given and never rounds; the checks bound it. The comparison
 -- with 2^256 also refuses NaN and infinity, which sort above every number.
@@ -502,6 +506,7 @@ COMMENT ON COLUMN audit_log.xid IS 'Transaction that wrote it';
 CREATE FUNCTION ensure_partitions(parent regclass, first_moment timestamptz, last_moment timestamptz) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, public
+    SET timezone = 'UTC' -- else a month later would be counted in the caller's zone
     SET lock_timeout = '4s'
     AS $$
 DECLARE
@@ -549,15 +554,14 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION schema_step() RETURNS text
+CREATE OR REPLACE FUNCTION schema_step() RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$ SELECT '0002_records' $$;
-COMMENT ON FUNCTION schema_step() IS 'The last migration that this schema contains';
 
 -- Who may do what -----------------------------------------------------------------------------------------
 
 GRANT SELECT ON recovery_epoch, assets, markets, users, wallets, user_sessions, orders, order_events, trades,
-    idempotency_keys, liquidity_positions, portfolio_snapshots, notifications, audit_log TO novadex_app, novadex_worker, novadex_backup;
+    idempotency_keys, liquidity_positions, portfolio_snapshots, notifications, audit_log TO novadex_app, novadex_worker;
 GRANT SELECT ON recovery_epoch, assets, markets, orders, order_events, trades, liquidity_positions, portfolio_snapshots
     TO novadex_readonly;
 GRANT SELECT (id, kind, username, role, status, created_at, updated_at) ON users TO novadex_readonly;

@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from novadex.errors import ConfigurationError, TimeoutExceededError, UnavailableError
+from novadex.settings import POSTGRES_SCHEMES, check_url, host_of
+from novadex.storage.failures import connection_lost
 from novadex.storage.queries import load_queries
 
 if TYPE_CHECKING:
@@ -93,6 +94,11 @@ def _run(action: Callable[[Any], None], steps: Iterable[Any], verb: str) -> list
                 hint="Nothing of it remains. Look for long transactions in pg_stat_activity and run it again.",
             ) from error
         except psycopg.Error as error:
+            if connection_lost(error):
+                raise UnavailableError(
+                    f"The connection was lost before the schema step {step.id} was done.",
+                    hint="Run it again when the server is back: it goes on where it stopped.",
+                ) from error
             raise ConfigurationError(
                 f"Could not {verb} the schema step {step.id}: {error.diag.message_primary or str(error).strip()}.",
                 hint="Nothing of it remains; correct the cause and run it again.",
@@ -119,17 +125,14 @@ def _migrating(url: str) -> Iterator[psycopg.Connection]:
 
 def _connect(url: str) -> psycopg.Connection:
     try:
+        check_url(url, POSTGRES_SCHEMES)
+    except ValueError as error:
+        raise ConfigurationError(f"The URL of the database is wrong: {error}.") from None
+    try:
         return psycopg.connect(url, autocommit=True, connect_timeout=10, application_name="novadex migrate")
-    except psycopg.ProgrammingError:
-        # What libpq says quotes the part that it cannot read, which can be the password.
-        raise ConfigurationError(
-            "The URL of the database cannot be read.",
-            hint="Percent-encode special characters of its password, such as % as %25 and @ as %40.",
-        ) from None
     except psycopg.OperationalError as error:
-        host = urlsplit(url)
         raise UnavailableError(
-            f"No connection to PostgreSQL at {host.hostname}:{host.port or 5432}: {str(error).strip()}.",
+            f"No connection to PostgreSQL at {host_of(url)}: {str(error).strip()}.",
             hint="Is the server running, and are user and password right?",
         ) from None
 
