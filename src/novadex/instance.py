@@ -69,6 +69,8 @@ class Instance(msgspec.Struct):
     """Folder of the servers' own files: the data folder, or one that the server user can reach."""
     postgres_major: int
     format: int = STATE_FORMAT
+    server_user: str | None = None
+    """As root: the user that the servers run as and their files belong to."""
     supervisor: Process | None = None
     services: dict[str, Service] = msgspec.field(default_factory=dict)
     passwords: dict[str, str] = msgspec.field(default_factory=dict)

@@ -1,9 +1,87 @@
-"""Commands."""
+"""The local instance: up, down, status."""
 
 from __future__ import annotations
 
+import sys
+import time
+from typing import Annotated
+
 import typer
+
+from novadex.cli.manners import AsJson, DataDir, print_json, say
+
+Detach = Annotated[
+    bool, typer.Option("--detach", "-d", help="Return when everything is healthy, and leave it running.")
+]
 
 
 def register(app: typer.Typer) -> None:
-    """Not filled in yet."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(status)
+
+
+def up(data_dir: DataDir = None, detach: Detach = False) -> None:
+    """Start the servers, the API and the worker, and keep them running."""
+    from novadex.instance import data_dir_of
+    from novadex.local import commands
+    from novadex.settings import load_settings
+
+    settings = load_settings()
+    folder = data_dir_of(settings, data_dir)
+    begun = time.monotonic()
+    if detach:
+        from novadex.local import detached
+
+        started = detached.start(folder, say)
+        report = commands.report(folder) if started else commands.await_up(folder, 60)
+        if started:
+            say(f"NovaDex is up after {time.monotonic() - begun:.1f} s.")
+    else:
+        from novadex.local.display import PlainDisplay, TerminalDisplay
+
+        with TerminalDisplay() if sys.stderr.isatty() else PlainDisplay() as display:
+
+            def when_up() -> None:
+                display.up(commands.report(folder).services())
+                display.event(f"Everything is up after {time.monotonic() - begun:.1f} s. Ctrl-C stops it.")
+
+            report = commands.run_in_foreground(folder, settings, display, when_up)
+        if report is None:
+            say("NovaDex is stopped.")
+            return
+    say("\n".join([report.summary(), "", *report.as_table(), "", _where_urls(folder)]))
+
+
+def down(data_dir: DataDir = None) -> None:
+    """Stop everything of the instance."""
+    from novadex.instance import data_dir_of
+    from novadex.local import commands
+    from novadex.settings import load_settings
+
+    folder = data_dir_of(load_settings(), data_dir)
+    if commands.stop(folder, say):
+        say(f"NovaDex is stopped in {folder}.")
+    else:
+        say(f"Nothing of NovaDex was running in {folder}.")
+
+
+def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Show what runs, where, and what is wrong with it."""
+    from novadex.instance import data_dir_of
+    from novadex.local.status import report
+    from novadex.settings import load_settings
+
+    folder = data_dir_of(load_settings(), data_dir)
+    found = report(folder)
+    if as_json:
+        print_json(found.as_document())
+        return
+    lines = [found.summary()]
+    if found.instance is not None:
+        lines += ["", *found.as_table(), "", _where_urls(folder)]
+    print("\n".join(lines))
+
+
+def _where_urls(folder: object) -> str:
+    return f"URLs with passwords: novadex status --json --data-dir {folder}"

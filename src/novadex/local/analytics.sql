@@ -1,0 +1,1 @@
+CREATE DATABASE novadex_analytics OWNER novadex_owner

@@ -1,0 +1,101 @@
+"""What ``novadex up``, ``down`` and ``status`` do, without the command line around it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from novadex.errors import NovaDexError, UnavailableError
+from novadex.instance import Process, read_instance, write_instance
+from novadex.local.desk import Display
+from novadex.local.folder import lock_holder, make_data_dir, try_lock
+from novadex.local.processes import wait_until
+from novadex.local.programs import PROGRAMS, ProgramSpec
+from novadex.local.status import Report, report
+from novadex.local.supervisor import Supervisor, end_orphans
+from novadex.settings import Settings
+
+BUSY_S_MAX = 90.0
+"""How long to wait for another command that holds the folder, such as a `down`."""
+STOP_S_MAX = 120.0
+"""How long `down` waits for the supervisor to stop everything in good order."""
+
+Say = Callable[[str], None]
+
+
+def run_in_foreground(
+    data_dir: Path,
+    settings: Settings,
+    display: Display,
+    when_up: Callable[[], None],
+    programs: Sequence[ProgramSpec] = PROGRAMS,
+) -> Report | None:
+    """Start everything and stay until a signal asks to stop.
+
+    Returns a report where another supervisor runs in this folder already, else None when all has stopped.
+    """
+    make_data_dir(data_dir)
+    end = time.monotonic() + BUSY_S_MAX
+    while True:
+        with try_lock(data_dir) as lock:
+            if lock is not None:
+                Supervisor(data_dir, settings, display, lock, programs).run(lambda _: when_up())
+                return None
+        if lock_holder(data_dir) is not None:
+            return report(data_dir)
+        if time.monotonic() > end:
+            raise UnavailableError(
+                f"Another command has held {data_dir} for {BUSY_S_MAX:.0f} s.",
+                hint="Look for a novadex process that hangs.",
+            )
+        time.sleep(0.1)  # a `down` at work, or a supervisor about to sign
+
+
+def stop(data_dir: Path, say: Say) -> bool:
+    """Stop everything of the folder's instance; returns whether anything ran.
+
+    Raises ``UnavailableError`` where it does not stop within the time.
+    """
+    if read_instance(data_dir) is None and lock_holder(data_dir) is None:
+        return False
+    asked: Process | None = None
+    begun = time.monotonic()
+    while True:
+        with try_lock(data_dir) as lock:
+            if lock is not None:
+                instance = read_instance(data_dir)
+                found = end_orphans(instance, say) if instance else 0
+                if instance and (found or instance.supervisor):
+                    instance.supervisor = None
+                    for service in instance.services.values():
+                        service.process = None
+                        if service.status != "external":
+                            service.status, service.detail = "stopped", None
+                    write_instance(data_dir, instance)
+                return bool(found or asked)
+        holder = lock_holder(data_dir)
+        if holder and holder != asked:
+            os.kill(holder.pid, signal.SIGTERM)
+            asked = holder
+        waited = time.monotonic() - begun
+        if waited > STOP_S_MAX + 10:
+            raise UnavailableError(
+                f"The supervisor of {data_dir} does not end.",
+                hint="It waits for the disk; look at it, then try again.",
+            )
+        if waited > STOP_S_MAX and holder:
+            say(f"The supervisor {holder.pid} has not stopped within {STOP_S_MAX:.0f} s; ending it by force.")
+            os.kill(holder.pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def await_up(data_dir: Path, seconds_max: float) -> Report:
+    """Wait until everything that another supervisor is starting is up; what it is then."""
+    wait_until(lambda: not (found := report(data_dir)).running or found.all_up(), seconds_max)
+    return report(data_dir)
+
+
+__all__ = ["NovaDexError", "await_up", "report", "run_in_foreground", "stop"]

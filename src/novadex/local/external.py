@@ -1,0 +1,59 @@
+"""A server that somebody else runs, named by a URL in the settings: it is migrated and watched, not started."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from threading import Event
+from urllib.parse import urlsplit
+
+from novadex.errors import UnavailableError
+from novadex.instance import ServiceName
+from novadex.local import postgres, valkey
+
+REACH_S_MAX = 15.0
+"""How long `up` waits for a server that was perhaps started at the same moment."""
+
+
+@dataclass(slots=True)
+class ExternalServer:
+    """A database or Redis server behind a URL of the settings."""
+
+    name: ServiceName
+    variable: str
+    url: str = field(repr=False)
+    owner_url: str | None = field(default=None, repr=False)
+
+    @property
+    def address(self) -> str:
+        parts = urlsplit(self.url)
+        return parts.hostname or parts.path or "its default address"
+
+    def complaint(self) -> str | None:
+        if self.name in ("main", "analytics"):
+            from psycopg.conninfo import make_conninfo
+
+            return postgres.ping(make_conninfo(self.url, connect_timeout=3))
+        return valkey.ping(self.url)
+
+    def reach(self, stopping: Event) -> None:
+        """Wait until it answers.
+
+        Raises ``UnavailableError`` where it does not within ``REACH_S_MAX``.
+        """
+        end = time.monotonic() + REACH_S_MAX
+        while (problem := self.complaint()) is not None:
+            if time.monotonic() > end or stopping.wait(0.5):
+                raise UnavailableError(
+                    f"The server of {self.variable} at {self.address} cannot be used: {problem}.",
+                    hint=f"Start it or correct {self.variable}; unset, NovaDex starts a server of its own.",
+                )
+
+    def migrate(self) -> None:
+        from novadex.storage.migrations import migrate
+
+        match self.name:
+            case "main" | "analytics":
+                migrate(self.owner_url or self.url, self.name)
+            case _:
+                return

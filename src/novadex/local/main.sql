@@ -1,0 +1,1 @@
+CREATE DATABASE novadex_db OWNER novadex_owner

@@ -1,0 +1,110 @@
+"""The programs of NovaDex itself that run beside the servers: the API and the worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+from novadex.instance import ServiceName
+from novadex.local import ports, processes
+from novadex.local.service import Place, RunTool, StopStep
+from novadex.local.users import ServerUser
+
+LIVENESS_PATH = "/api/health/live"
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramSpec:
+    """How a program is started; it is told its port by ``port_variable``."""
+
+    name: ServiceName
+    title: str
+    command: tuple[str, ...]
+    port_variable: str
+    host_variable: str | None = None
+
+
+PROGRAMS = (
+    ProgramSpec("api", "API", (sys.executable, "-m", "novadex.api"), "NOVADEX_API_PORT", "NOVADEX_API_HOST"),
+    ProgramSpec("worker", "worker", (sys.executable, "-m", "novadex.worker"), "NOVADEX_WORKER_PORT"),
+)
+
+
+class ProgramService:
+    """The API or the worker."""
+
+    needs: Sequence[ServiceName] = ("main", "analytics", "cache", "sessions")
+    is_program = True
+    start_s_max = 60.0
+    stop_steps: Sequence[StopStep] = (StopStep(signal.SIGTERM, 10.0),)
+    user: ServerUser | None = None  # the supervisor's: an unprivileged user may not reach this Python
+
+    def __init__(self, spec: ProgramSpec, place: Place, host: str = "127.0.0.1", port: int | None = None) -> None:
+        self.name: ServiceName = spec.name
+        self.title = spec.title
+        self.host = host
+        self.default_port = port or ports.DEFAULT_PORTS[spec.name]
+        self.port = self.default_port
+        self._spec = spec
+        self._place = place
+        self._mark = processes.mark_of(spec.name, place.instance_id)
+
+    @property
+    def folder(self) -> Path:
+        return Path.cwd()  # where .env is read from
+
+    def url(self) -> str:
+        host = self._reachable_host()
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def prepare(self, run_tool: RunTool) -> None:
+        """Nothing: a program has no files of its own."""
+
+    def command(self) -> list[str]:
+        return list(self._spec.command)
+
+    def environment(self) -> dict[str, str]:
+        own = {
+            "NOVADEX_DATA_DIR": str(self._place.data_dir),
+            self._spec.port_variable: str(self.port),
+            processes.MARK_VARIABLE: self._mark,
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONSAFEPATH": "1",  # a redis.py in the current folder is not our redis
+        }
+        if self._spec.host_variable:
+            own[self._spec.host_variable] = self.host
+        return {**os.environ, **own}
+
+    def ready(self, pid: int) -> bool:
+        # Another instance's API could answer on a port that ours failed to get.
+        return self.complaint() is None and processes.listens(pid, self.port)
+
+    def complaint(self) -> str | None:
+        connection = HTTPConnection(self._reachable_host(), self.port, timeout=2)
+        try:
+            connection.request("GET", LIVENESS_PATH)
+            answer = connection.getresponse()
+            answer.read()
+        except (OSError, HTTPException) as error:
+            return f"it does not answer: {error}"
+        finally:
+            connection.close()
+        return None if answer.status == 200 else f"{LIVENESS_PATH} answers {answer.status}"
+
+    def set_up(self) -> None:
+        """Nothing more once it answers."""
+
+    def _reachable_host(self) -> str:
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+
+
+def installed(programs: Sequence[ProgramSpec]) -> list[ProgramSpec]:
+    """Those whose module is there."""
+    from importlib.util import find_spec
+
+    return [spec for spec in programs if spec.command[1] != "-m" or find_spec(f"{spec.command[2]}.__main__")]
