@@ -1,0 +1,105 @@
+"""Answers over HTTP: JSON as msgspec writes it, and errors in the form that the CLI prints too."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from novadex.errors import (
+    ConflictError,
+    NotFoundError,
+    NovaDexError,
+    OverloadedError,
+    TimeoutExceededError,
+    UnavailableError,
+    UsageError,
+)
+from novadex.monitoring.logs import mask_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from starlette.requests import Request
+
+    Handlers = dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]
+
+RETRY_AFTER_S = 1
+STATUS_OF: tuple[tuple[type[NovaDexError], HTTPStatus], ...] = (
+    (NotFoundError, HTTPStatus.NOT_FOUND),
+    (ConflictError, HTTPStatus.CONFLICT),
+    (UsageError, HTTPStatus.BAD_REQUEST),
+    (OverloadedError, HTTPStatus.TOO_MANY_REQUESTS),
+    (TimeoutExceededError, HTTPStatus.GATEWAY_TIMEOUT),
+    (UnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
+)
+
+log = structlog.get_logger("novadex.http")
+
+
+def json_answer(document: Any, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer that nobody keeps."""
+    return Response(
+        msgspec.json.encode(document),
+        status_code=status,
+        media_type="application/json",
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def error_answer(
+    status: int,
+    code: str,
+    message: str,
+    *,
+    hint: str | None = None,
+    retryable: bool = False,
+    details: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """``{"error": {code, message, hint, retryable, details}}``."""
+    error = {"code": code, "message": message, "hint": hint, "retryable": retryable, "details": details or {}}
+    return json_answer({"error": error}, status, headers)
+
+
+async def answer_known_error(_: Request, error: NovaDexError) -> Response:
+    """An error of NovaDex: its code, message and hint."""
+    status = next((status for kind, status in STATUS_OF if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("request failed", code=error.code, error=error.message)
+    document = error.as_dict()
+    document["message"] = mask_secrets(document["message"])
+    document["details"] = {name: mask_secrets(value) for name, value in document["details"].items()}
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if error.retryable else None
+    return json_answer({"error": document}, status, headers)
+
+
+async def answer_http_error(request: Request, error: HTTPException) -> Response:
+    """What routing refuses: an unknown path, another method."""
+    hint = "The paths are listed at /api/docs." if error.status_code == HTTPStatus.NOT_FOUND else None
+    phrase = HTTPStatus(error.status_code)
+    return error_answer(
+        error.status_code,
+        phrase.name,
+        f"{phrase.phrase}: {request.method} {request.url.path[:200]}",
+        hint=hint,
+        headers=error.headers,
+    )
+
+
+async def answer_unknown_error(_: Request, __: Exception) -> Response:
+    """What nobody foresaw: it is logged with its traceback, and the answer tells nothing of it."""
+    return error_answer(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL", "The request failed for a reason that is in the server's log."
+    )
+
+
+ERROR_HANDLERS: Handlers = {
+    NovaDexError: answer_known_error,
+    HTTPException: answer_http_error,
+    Exception: answer_unknown_error,
+}

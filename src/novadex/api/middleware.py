@@ -1,0 +1,57 @@
+"""What happens to every request: it is timed, and its answer carries the headers of a careful server."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from novadex import metrics
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+SECURITY_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+]
+NOTHING_MAY_LOAD = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+DOCS_PATH = "/api/docs"
+"""The page of the documentation loads its script and style from elsewhere."""
+
+
+class WatchRequests:
+    """Times each request by its route and adds the security headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                extra = SECURITY_HEADERS if scope["path"] == DOCS_PATH else [*SECURITY_HEADERS, NOTHING_MAY_LOAD]
+                message = {**message, "headers": [*message.get("headers", []), *extra]}
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_headers)
+        finally:
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            route = _route_of(scope)
+            metrics.http_request_seconds.labels(method, route).observe(time.perf_counter() - started)
+            metrics.http_responses.labels(method, route, str(status)).inc()
+
+
+def _route_of(scope: Any) -> str:
+    """The template of the path, so that there are as many names as routes."""
+    route = scope.get("route")
+    return getattr(route, "path", "unknown")

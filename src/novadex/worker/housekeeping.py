@@ -1,0 +1,56 @@
+"""What the worker keeps in order: partitions are there before they are needed, old keys go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from novadex import metrics
+from novadex.errors import NovaDexError
+from novadex.storage.queries import load_queries
+
+if TYPE_CHECKING:
+    from novadex.storage.database import Database
+
+MONTHS_AHEAD = 3
+IDEMPOTENCY_KEYS_DAYS = 7
+DELETE_BATCH_ROWS = 5_000
+DELETE_BATCHES_MAX = 200
+"""Of one run; what is left is for the next."""
+
+QUERIES = load_queries(Path(__file__).with_suffix(".sql"))
+log = structlog.get_logger("novadex.worker")
+
+
+async def make_partitions(database: Database) -> int:
+    """Make the monthly partitions of every partitioned table for the months ahead; returns how many were
+    missing. A table whose lock is taken does not keep the others waiting: its failure is raised at the end."""
+    made = 0
+    failure: NovaDexError | None = None
+    for row in await database.query(QUERIES.partitioned_tables, read_only=True):
+        try:
+            count = await database.value(QUERIES.make_partitions_ahead, (row.table_name, MONTHS_AHEAD))
+        except NovaDexError as error:
+            failure = error
+            continue
+        if count:
+            log.info("partitions made", database=database.name, table=row.table_name, count=count)
+        made += count
+    metrics.partitions_made.labels(database.name).inc(made)
+    if failure is not None:
+        raise failure
+    return made
+
+
+async def delete_old_idempotency_keys(main: Database) -> int:
+    """Delete the keys that are past their seven days, in batches; returns how many."""
+    deleted = 0
+    for _ in range(DELETE_BATCHES_MAX):
+        count = await main.execute(QUERIES.delete_old_idempotency_keys, (IDEMPOTENCY_KEYS_DAYS, DELETE_BATCH_ROWS))
+        metrics.idempotency_keys_deleted.inc(count)
+        deleted += count
+        if count < DELETE_BATCH_ROWS:
+            break
+    return deleted

@@ -1,0 +1,23 @@
+-- What the worker keeps in order.
+
+-- name: partitioned_tables
+-- The tables that have a partition for each month.
+SELECT c.oid::regclass::text AS table_name
+FROM pg_partitioned_table p
+JOIN pg_class c ON c.oid = p.partrelid
+WHERE c.relnamespace = 'public'::regnamespace AND NOT c.relispartition
+ORDER BY c.relname;
+
+-- name: make_partitions_ahead
+-- Makes the partitions of a table from now to so many months ahead; returns how many it made.
+SELECT public.ensure_partitions($1::text::regclass, now(), now() + make_interval(months => $2::integer));
+
+-- name: delete_old_idempotency_keys
+-- Deletes some of the keys that are older than so many days.
+DELETE FROM public.idempotency_keys
+WHERE ctid = ANY (ARRAY(
+    SELECT ctid
+    FROM public.idempotency_keys
+    WHERE created_at < now() - make_interval(days => $1::integer)
+    LIMIT $2
+));
