@@ -181,7 +181,7 @@ def prepare(fields: Mapping[str, Any], market: Market, fee_asset_id: int | None)
     return PreparedTrade(trade, line, key, _request_hash(line, fields))
 
 
-def check_amounts(
+def check_amounts(  # noqa: PLR0917 - three amounts, each with the text that it was checked as; called per trade
     market: Market,
     base_amount: Decimal,
     base_text: str,

@@ -42,6 +42,7 @@ class TradingService:
             queue_max=settings.group_commit_queue_max,
             wait_s_max=settings.group_commit_wait_s_max,
         )
+        metrics.group_commit_waiting.set_function(self._committer.waiting)
 
     async def create_trade(self, trade: TradeInput | None = None, /, **fields: Unpack[TradeInput]) -> Trade:
         """Record one trade; returns it once it is committed.
@@ -51,10 +52,10 @@ class TradingService:
         id or key with another trade raises ``ConflictError``.
 
         Raises ``ValidationError`` (names the field), ``NotFoundError`` (market, user, order),
-        ``OverloadedError`` and ``UnavailableError`` (try again, with the same id).
+        ``OverloadedError`` and ``UnavailableError``: try again with the same id, which ``details["trade_id"]``
+        names where NovaDex made it.
         """
         prepared = await self._prepare({**trade, **fields} if trade is not None else fields)
-        metrics.group_commit_waiting.set(self._committer.waiting())
         return await self._committer.submit(prepared)
 
     async def create_trades(self, trades: Iterable[TradeInput]) -> list[Trade | NovaDexError]:

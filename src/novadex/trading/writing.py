@@ -8,6 +8,8 @@ any time: it writes only trades whose id is free, and what was there already it 
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +34,9 @@ if TYPE_CHECKING:
     from novadex.trading.prepare import PreparedTrade
 
 Outcome = Trade | Exception
-ATTEMPTS_MAX = 6
-BACKOFF_S = 0.1
+GIVE_UP_AFTER_S = 8.0
+"""How long a batch is tried again while the server is away: long enough for a restart."""
+PAUSE_S = 0.05
 BYTEA = r"\\x"
 """How COPY's text format begins a bytea."""
 
@@ -78,25 +81,22 @@ class TradeWriter:
 
     async def _write_distinct(self, batch: list[PreparedTrade]) -> list[Outcome]:
         """A batch in which no id and no key stands twice."""
-        write = self._fast
-        for attempt in range(1, ATTEMPTS_MAX + 1):
+        give_up_at = time.monotonic() + GIVE_UP_AFTER_S
+        write, pause_s = self._fast, PAUSE_S
+        while True:
             try:
                 return await write(batch)
-            except NovaDexError as error:
-                if not error.retryable or attempt == ATTEMPTS_MAX:
-                    return [error] * len(batch)
-            except psycopg.Error as error:
-                if connection_lost(error):
+            except (NovaDexError, psycopg.Error) as error:
+                if isinstance(error, psycopg.Error) and connection_lost(error):
                     await self.close()
-                elif not isinstance(error, (errors.IntegrityError, errors.DataError, *ROLLED_BACK)):
-                    known = translate(error, self._database.name)
-                    return [known or error] * len(batch)
-                if attempt == ATTEMPTS_MAX:
-                    return [translate(error, self._database.name) or error] * len(batch)
-                if not isinstance(error, (errors.IntegrityError, errors.DataError)):
-                    await asyncio.sleep(BACKOFF_S * 2 ** (attempt - 1))
+                if isinstance(error, (errors.IntegrityError, errors.DataError)) and write == self._fast:
+                    pass  # the careful way finds out which trade it is
+                elif not _worth_another_try(error) or time.monotonic() + pause_s > give_up_at:
+                    return [_unwritten(error, self._database.name, item) for item in batch]
+                else:
+                    await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 - no secret
+                    pause_s *= 2
             write = self._careful
-        raise AssertionError("unreachable")
 
     async def _session(self) -> Session:
         if self._connection is None or self._connection.closed:
@@ -256,6 +256,20 @@ class TradeWriter:
         return refused
 
 
+def _worth_another_try(error: Exception) -> bool:
+    if isinstance(error, NovaDexError):
+        return error.retryable
+    return isinstance(error, ROLLED_BACK) or connection_lost(error)
+
+
+def _unwritten(error: Exception, database: str, item: PreparedTrade) -> Exception:
+    """The error of one trade of a batch that could not be written; it names the id to retry with."""
+    known = error if isinstance(error, NovaDexError) else translate(error, database)
+    if known is None:
+        return error
+    return type(known)(known.message, hint=known.hint, **{**known.details, "trade_id": item.trade.id})
+
+
 def _split_repeated(batch: Sequence[PreparedTrade]) -> tuple[list[int], list[int]]:
     """Indexes of the first of each id and key, and of those that repeat one."""
     seen: set[object] = set()
@@ -275,12 +289,11 @@ def _split_repeated(batch: Sequence[PreparedTrade]) -> tuple[list[int], list[int
 
 def _key_lines(keyed: list[PreparedTrade]) -> str:
     ordered = sorted(keyed, key=lambda item: (item.trade.user_id.int, item.key))
-    return "".join(
-        [
-            f"{item.trade.user_id}\t{escaped(item.key or '')}\t{BYTEA}{(item.request_hash or b'').hex()}\t{item.trade.id}\n"
-            for item in ordered
-        ]
-    )
+    lines: list[str] = []
+    for item in ordered:
+        key, request_hash = escaped(item.key or ""), (item.request_hash or b"").hex()
+        lines.append(f"{item.trade.user_id}\t{key}\t{BYTEA}{request_hash}\t{item.trade.id}\n")
+    return "".join(lines)
 
 
 def _months(moments: Iterable[datetime]) -> list[datetime]:
