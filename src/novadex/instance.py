@@ -16,12 +16,13 @@ import msgspec
 import psutil
 from pydantic import SecretStr
 
-from novadex.errors import ConfigurationError
+from novadex.errors import ConfigurationError, UnavailableError
 from novadex.settings import Settings, split_urls
 
 Role = Literal["owner", "app", "worker", "readonly", "backup"]
 ServiceName = Literal["main", "analytics", "cache", "sessions", "api", "worker"]
 SERVICES: tuple[ServiceName, ...] = ("main", "analytics", "cache", "sessions", "api", "worker")
+SERVERS: tuple[ServiceName, ...] = ("main", "analytics", "cache", "sessions")
 DATABASES: dict[str, str] = {"main": "novadex_db", "analytics": "novadex_analytics"}
 STATE_FILE = "instance.json"
 STATE_FORMAT = 1
@@ -69,6 +70,8 @@ class Instance(msgspec.Struct):
     """Folder of the servers' own files: the data folder, or one that the server user can reach."""
     postgres_major: int
     format: int = STATE_FORMAT
+    data_dir: str | None = None
+    """The folder of this file when it was last opened: where it differs, the folder was moved or copied."""
     server_user: str | None = None
     """As root: the user that the servers run as and their files belong to."""
     supervisor: Process | None = None
@@ -78,6 +81,11 @@ class Instance(msgspec.Struct):
 
     def running(self) -> bool:
         return self.supervisor is not None and self.supervisor.alive()
+
+    def stopped(self) -> bool:
+        """Whether a server of its own is not there to be used: nothing runs, and nobody is starting it."""
+        embedded = [entry for name, entry in self.services.items() if name in SERVERS and entry.status != "external"]
+        return not self.running() and (not self.services or any(entry.process is None for entry in embedded))
 
     def database_url(self, service: Literal["main", "analytics"], role: Role) -> str | None:
         entry = self.services.get(service)
@@ -164,7 +172,8 @@ def find_endpoints(settings: Settings, data_dir: Path | None = None, role: Role 
     """The servers of the instance: by ``data_dir``, else NOVADEX_DATA_DIR, else the default folder where
     an instance runs in it, else the URLs of the settings.
 
-    Raises ``ConfigurationError`` where a server is found in none of these.
+    Raises ``ConfigurationError`` where a server is found in none of these, ``UnavailableError`` where the
+    instance is stopped.
     """
     named = data_dir or settings.data_dir
     folder = data_dir_of(settings, data_dir)
@@ -174,6 +183,10 @@ def find_endpoints(settings: Settings, data_dir: Path | None = None, role: Role 
     if named and instance is None:
         raise ConfigurationError(
             f"There is no NovaDex instance in {folder}.", hint=f"Start one: novadex up --data-dir {folder}"
+        )
+    if instance is not None and instance.stopped():
+        raise UnavailableError(
+            f"The NovaDex instance in {folder} is stopped.", hint=f"Start it: novadex up --data-dir {folder}"
         )
     owner = role == "owner"
     found = {

@@ -25,6 +25,7 @@ def up(data_dir: DataDir = None, detach: Detach = False) -> None:
     """Start the servers, the API and the worker, and keep them running."""
     from novadex.instance import data_dir_of
     from novadex.local import commands
+    from novadex.local.status import report as report_of
     from novadex.settings import load_settings
 
     settings = load_settings()
@@ -34,7 +35,7 @@ def up(data_dir: DataDir = None, detach: Detach = False) -> None:
         from novadex.local import detached
 
         started = detached.start(folder, say)
-        report = commands.report(folder) if started else commands.await_up(folder, 60)
+        report = report_of(folder) if started else commands.await_up(folder, 60)
         if started:
             say(f"NovaDex is up after {time.monotonic() - begun:.1f} s.")
     else:
@@ -43,7 +44,7 @@ def up(data_dir: DataDir = None, detach: Detach = False) -> None:
         with TerminalDisplay() if sys.stderr.isatty() else PlainDisplay() as display:
 
             def when_up() -> None:
-                display.up(commands.report(folder).services())
+                display.up(report_of(folder).services())
                 display.event(f"Everything is up after {time.monotonic() - begun:.1f} s. Ctrl-C stops it.")
 
             report = commands.run_in_foreground(folder, settings, display, when_up)

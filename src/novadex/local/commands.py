@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from novadex.errors import NovaDexError, UnavailableError
+from novadex.errors import UnavailableError
 from novadex.instance import Process, read_instance, write_instance
 from novadex.local.desk import Display
-from novadex.local.folder import lock_holder, make_data_dir, try_lock
+from novadex.local.folder import check_ours, lock_holder, make_data_dir, try_lock
 from novadex.local.processes import wait_until
 from novadex.local.programs import PROGRAMS, ProgramSpec
 from novadex.local.status import Report, report
@@ -61,6 +61,7 @@ def stop(data_dir: Path, say: Say) -> bool:
     """
     if read_instance(data_dir) is None and lock_holder(data_dir) is None:
         return False
+    check_ours(data_dir)
     asked: Process | None = None
     begun = time.monotonic()
     while True:
@@ -93,9 +94,16 @@ def stop(data_dir: Path, say: Say) -> bool:
 
 
 def await_up(data_dir: Path, seconds_max: float) -> Report:
-    """Wait until everything that another supervisor is starting is up; what it is then."""
+    """Wait until everything that another supervisor started is up.
+
+    Raises ``UnavailableError`` where it is not within the time.
+    """
     wait_until(lambda: not (found := report(data_dir)).running or found.all_up(), seconds_max)
-    return report(data_dir)
-
-
-__all__ = ["NovaDexError", "await_up", "report", "run_in_foreground", "stop"]
+    found = report(data_dir)
+    if not found.all_up():
+        lines = "\n".join(f"    {line}" for line in found.as_table())
+        raise UnavailableError(
+            f"Another supervisor was starting the instance in {data_dir}, and not everything is up.",
+            hint=lines.lstrip(),
+        )
+    return found

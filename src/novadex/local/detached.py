@@ -18,10 +18,9 @@ from novadex import errors
 from novadex.errors import NovaDexError, UnavailableError
 from novadex.instance import Service
 from novadex.local.commands import Say
-from novadex.local.folder import make_data_dir
+from novadex.local.folder import LOG_FILE, make_data_dir
 from novadex.local.logs import tail
 
-LOG_FILE = "supervisor.log"
 END_S_MAX = 150.0
 
 
@@ -82,7 +81,8 @@ def start(data_dir: Path, say: Say) -> bool:
                 case AlreadyUp():
                     return False
                 case NotUp(name, message, hint):
-                    supervisor.wait(END_S_MAX)
+                    with suppress(subprocess.TimeoutExpired):
+                        supervisor.wait(END_S_MAX)
                     raise _error(name, message, hint)
         code = supervisor.wait(END_S_MAX)
     lines = "\n".join(f"    {line}" for line in tail(log, since=log_start))
@@ -108,7 +108,8 @@ def _ending_it_when_interrupted(supervisor: subprocess.Popen[bytes]) -> Generato
         yield
     except KeyboardInterrupt:
         supervisor.terminate()
-        supervisor.wait(END_S_MAX)
+        with suppress(subprocess.TimeoutExpired):
+            supervisor.wait(END_S_MAX)
         raise
     finally:
         signal.signal(signal.SIGTERM, before)

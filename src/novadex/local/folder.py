@@ -25,6 +25,8 @@ from novadex.local.users import ServerUser, reachable, server_user
 INSTANCES = SYSTEM_FOLDER / "instances"
 """As root: the servers' files of those instances whose data folder the server user cannot reach."""
 LOCK_FILE = "supervisor.lock"
+LOG_FILE = "supervisor.log"
+"""What a detached supervisor says."""
 SECRETS = ("owner", "app", "worker", "readonly", "backup", "superuser", "cache", "sessions")
 SERVER_FOLDERS = ("main", "analytics", "cache", "sessions", "run")
 
@@ -82,14 +84,20 @@ def make_data_dir(data_dir: Path) -> None:
             f"The data folder {data_dir} cannot be used: {error.strerror or error}.",
             hint="Choose another with --data-dir or NOVADEX_DATA_DIR.",
         ) from None
-    if found.st_uid != os.geteuid():
-        raise ConfigurationError(
-            f"The data folder {data_dir} belongs to user {found.st_uid}, and this is user {os.geteuid()}.",
-            hint="Run the command as that user, or choose another folder with --data-dir.",
-        )
+    check_ours(data_dir)
     if not os.access(data_dir, os.W_OK | os.X_OK):
         raise ConfigurationError(
             f"The data folder {data_dir} is not writable.", hint=f"Allow it (chmod u+rwx {data_dir}), or use another."
+        )
+
+
+def check_ours(data_dir: Path) -> None:
+    """Raises ``ConfigurationError`` where the folder belongs to another user: what stands in it could be a trap."""
+    uid = data_dir.stat().st_uid
+    if uid != os.geteuid():
+        raise ConfigurationError(
+            f"The data folder {data_dir} belongs to user {uid}, and this is user {os.geteuid()}.",
+            hint="Run the command as that user, or choose another folder with --data-dir.",
         )
 
 
@@ -152,6 +160,7 @@ def _new_instance(data_dir: Path, user: ServerUser | None, postgres_major: int) 
         instance_id,
         str(home),
         postgres_major,
+        data_dir=str(data_dir.resolve()),
         server_user=user.name if user else None,
         passwords={name: secrets.token_urlsafe(24) for name in SECRETS},
     )
@@ -161,16 +170,27 @@ def _new_instance(data_dir: Path, user: ServerUser | None, postgres_major: int) 
 
 def _follow_move(data_dir: Path, instance: Instance) -> None:
     """Where the folder was moved, its servers' files moved with it; a copy becomes an instance of its own."""
-    home = Path(instance.home)
-    if home == data_dir.resolve() or home.parent == INSTANCES:
+    here = str(data_dir.resolve())
+    if instance.data_dir == here:
         return
-    with suppress(OSError, ConfigurationError):
-        original = read_instance(home)
-        if original and original.instance_id == instance.instance_id:
-            # Else the two would end each other's processes, which are known by the id.
-            instance.instance_id = secrets.token_hex(8)
-    instance.home = str(data_dir.resolve())
-    instance.services, instance.supervisor = {}, None
+    original = None
+    if instance.data_dir:
+        with suppress(OSError, ConfigurationError):
+            original = read_instance(Path(instance.data_dir))
+    copied = original is not None and original.instance_id == instance.instance_id
+    if Path(instance.home).parent == INSTANCES:
+        if copied:
+            raise ConfigurationError(
+                f"{data_dir} is a copy of {instance.data_dir}; the servers' files of both are in {instance.home}.",
+                hint="Use the original, or start another instance in an empty folder.",
+            )
+    else:
+        instance.home = here
+    if copied:
+        # Else the two would end each other's processes, which are known by the id.
+        instance.instance_id = secrets.token_hex(8)
+        instance.services, instance.supervisor = {}, None
+    instance.data_dir = here
     write_instance(data_dir, instance)
 
 

@@ -101,10 +101,3 @@ class ProgramService:
 
     def _reachable_host(self) -> str:
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-
-
-def installed(programs: Sequence[ProgramSpec]) -> list[ProgramSpec]:
-    """Those whose module is there."""
-    from importlib.util import find_spec
-
-    return [spec for spec in programs if spec.command[1] != "-m" or find_spec(f"{spec.command[2]}.__main__")]

@@ -20,11 +20,11 @@ from novadex.local import ports, processes
 from novadex.local.binaries import Binaries, packaged, runtime_copy
 from novadex.local.desk import Desk, Display, Failed, StopAsked, Usable
 from novadex.local.external import ExternalServer
-from novadex.local.folder import FolderLock, open_instance
+from novadex.local.folder import LOG_FILE, FolderLock, open_instance
 from novadex.local.keeper import Keeper
 from novadex.local.logs import turn_over
 from novadex.local.postgres import PostgresService
-from novadex.local.programs import PROGRAMS, ProgramService, ProgramSpec, installed
+from novadex.local.programs import PROGRAMS, ProgramService, ProgramSpec
 from novadex.local.service import LocalService, Place
 from novadex.local.valkey import ValkeyService
 from novadex.local.watcher import Watcher
@@ -92,7 +92,7 @@ class Supervisor:
             ValkeyService("sessions", place, binaries),
         ]
         services = [service for service in services if service.name not in not_ours]
-        for spec in installed(self.programs):
+        for spec in self.programs:
             if spec.name == "api":
                 services.append(ProgramService(spec, place, self.settings.api_host, self.settings.api_port))
             else:
@@ -220,7 +220,7 @@ def _as_novadex_error(name: ServiceName, error: Exception) -> NovaDexError:
 
 
 def _turn_logs_over(desk: Desk, place: Place) -> None:
-    for log in (place.home / "logs").glob("*.log"):
+    for log in (place.data_dir / LOG_FILE, *(place.home / "logs").glob("*.log")):
         try:
             turn_over(log)
         except OSError as error:
