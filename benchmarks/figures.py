@@ -48,9 +48,8 @@ def table(figures: Iterable[Figure]) -> str:
         sign = "at most" if figure.smaller_is_better else "at least"
         wanted = f"{sign} {figure.wanted:g}" if figure.wanted is not None else ""
         verdict = {True: "", False: " **missed**", None: ""}[figure.reached()]
-        lines.append(
-            f"| {figure.what} | {_number(figure.value)} {figure.unit} | {peer} | {ratio} | {wanted}{verdict} | {figure.note} |"
-        )
+        value = f"{_number(figure.value)} {figure.unit}"
+        lines.append(f"| {figure.what} | {value} | {peer} | {ratio} | {wanted}{verdict} | {figure.note} |")
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ import re
 import statistics
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,7 +17,12 @@ import uvloop
 
 from benchmarks.figures import Figure, quantile
 from novadex import DatabaseConnection, TradingService
+from novadex.instance import Role, find_endpoints
+from novadex.settings import load_settings
 from novadex.trading.markets import Markets
+from novadex.trading.prepare import TradeInput
+
+Connect = Callable[[Role], DatabaseConnection]
 
 SQL = Path(__file__).with_name("sql")
 USERS = [f"019b0000-0000-7000-8000-{n:012x}" for n in range(1, 1001)]
@@ -52,7 +58,8 @@ def run_pgbench(pgbench: Path, url: str, script: Path, seconds: int) -> Run:
         env={"PGPASSWORD": parts.password or ""},
     )
     rate, latency = re.search(r"tps = ([\d.]+)", done.stdout), re.search(r"latency average = ([\d.]+)", done.stdout)
-    assert rate and latency, done.stdout + done.stderr
+    if rate is None or latency is None:
+        raise RuntimeError(done.stdout + done.stderr)
     return Run(float(rate[1]), float(latency[1]), float("nan"))
 
 
@@ -80,7 +87,7 @@ async def run_callers(db: DatabaseConnection, callers: int, seconds: float, *, k
     return Run(len(waited) / spent, quantile(waited, 0.5) * 1e3, quantile(waited, 0.99) * 1e3)
 
 
-def _trade() -> dict[str, str]:
+def _trade() -> TradeInput:
     return {
         "user_id": random.choice(USERS),
         "type": "spot",
@@ -93,14 +100,15 @@ def _trade() -> dict[str, str]:
     }
 
 
-def run(db_urls: dict[str, str], pgbench: Path, connect, rounds: int = 3, seconds: int = 8) -> list[Figure]:
+def run(data_dir: Path, pgbench: Path, connect: Connect, rounds: int = 3, seconds: int = 8) -> list[Figure]:
     """The peers in turn, so many rounds; medians, and the median of the ratios."""
     figures: list[Figure] = []
+    url = find_endpoints(load_settings(), data_dir, "app").main
     for keys, script in ((False, "one_trade.sql"), (True, "one_trade_with_key.sql")):
         peers: list[Run] = []
         ours: dict[int, list[Run]] = {callers: [] for callers in TARGETS}
         for _ in range(rounds):
-            peers.append(run_pgbench(pgbench, db_urls["app"], SQL / script, seconds))
+            peers.append(run_pgbench(pgbench, url, SQL / script, seconds))
             for callers, runs in ours.items():
                 runs.append(uvloop.run(_one_run(connect, callers, seconds, keys=keys)))
         what = "create_trade with string keys" if keys else "create_trade"
@@ -125,6 +133,6 @@ def run(db_urls: dict[str, str], pgbench: Path, connect, rounds: int = 3, second
     return figures
 
 
-async def _one_run(connect, callers: int, seconds: float, *, keys: bool) -> Run:
+async def _one_run(connect: Connect, callers: int, seconds: float, *, keys: bool) -> Run:
     async with connect("app") as db:
         return await run_callers(db, callers, seconds, keys=keys)
