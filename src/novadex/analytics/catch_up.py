@@ -1,0 +1,95 @@
+"""Waiting until the projection has what was committed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from novadex.analytics.log import LogSample, count_rows, take_sample
+from novadex.analytics.position import START, ProjectionState
+from novadex.analytics.projection import Outcome, TradeProjection
+from novadex.errors import TimeoutExceededError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ALIVE_S = 3 * 1.0
+"""A projector at work stores its position every second, so one that has not for this long is taken for gone."""
+STALLED_S_MAX = 60.0
+WAIT_S_MAX = 6 * 3600.0
+LOOK_INTERVAL_S = 0.05
+PROGRESS_INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUpProgress:
+    """How far the projection is behind."""
+
+    waiting: int
+    """Trades that wait, counted up to a bound."""
+    seconds: float
+
+
+async def catch_up(
+    projection: TradeProjection,
+    *,
+    progress: Callable[[CatchUpProgress], None] | None = None,
+    stalled_s_max: float = STALLED_S_MAX,
+    wait_s_max: float = WAIT_S_MAX,
+) -> ProjectionState:
+    """Return once all that was committed when it was called is applied.
+
+    A projector that is at work is waited for; where there is none, the caller's applies the rows itself.
+    Raises ``TimeoutExceededError`` where nothing moves for ``stalled_s_max`` or it lasts ``wait_s_max``.
+    """
+    started = time.monotonic()
+    target = await _sample(projection)
+    moved_at, told_at, seen = started, started, None
+    while True:
+        state = await projection.load_state()
+        if state and _has_reached(state, target):
+            return state
+        if state and state.identity != target.identity:
+            # Main was restored or replaced: what was committed is what it has in its new life.
+            target = await _sample(projection)
+        now = time.monotonic()
+        if state and state.position != seen:
+            moved_at, seen = now, state.position
+        if now - moved_at > stalled_s_max or now - started > wait_s_max:
+            raise _stalled(now - started)
+        if progress is not None and now - told_at >= PROGRESS_INTERVAL_S:
+            told_at = now
+            progress(CatchUpProgress(await _waiting(projection, state, target), now - started))
+        if state is None or state.age_s > ALIVE_S:
+            step = await projection.step(store_now=True)
+            if step.outcome is Outcome.APPLIED:
+                continue
+            if step.outcome is Outcome.NOT_OWNER:
+                # Somebody holds the position right now, a rebuild perhaps: that is no standstill.
+                moved_at = now
+        await asyncio.sleep(LOOK_INTERVAL_S)
+
+
+async def _sample(projection: TradeProjection) -> LogSample:
+    async with projection.main.transaction(read_only=True) as session:
+        return await take_sample(session, START)
+
+
+def _has_reached(state: ProjectionState, target: LogSample) -> bool:
+    """Whether every transaction that was committed at the target's snapshot is applied."""
+    return state.identity == target.identity and state.position.xid >= target.next_xid
+
+
+async def _waiting(projection: TradeProjection, state: ProjectionState | None, target: LogSample) -> int:
+    async with projection.main.transaction(read_only=True) as session:
+        return await count_rows(session, state.position if state else START, target.next_xid)
+
+
+def _stalled(seconds: float) -> TimeoutExceededError:
+    return TimeoutExceededError(
+        f"The projection has not reached what was committed {seconds:.0f} s ago.",
+        hint="An open transaction in any database of the main server holds it back: look in pg_stat_activity"
+        " (backend_xid) and pg_prepared_xacts; or see the log of the worker.",
+    )
