@@ -549,17 +549,19 @@ BEGIN
                    WHERE p.partrelid = parent AND c.relnamespace = 'public'::regnamespace) THEN
         RAISE EXCEPTION '% is not a partitioned table of NovaDex', parent USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF first_moment < '1970-01-01 00:00:00+00' OR last_moment > now() + interval '1 year' OR last_moment < first_moment THEN
+    IF (first_moment >= '1970-01-01 00:00:00+00' AND last_moment <= now() + interval '1 year' AND first_moment <= last_moment) IS NOT TRUE THEN
         RAISE EXCEPTION 'partitions of % cannot be made from % to %: 1970 to a year ahead is possible', parent, first_moment, last_moment
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     WHILE month <= last_moment LOOP
         child := format('%s_%s', (SELECT relname FROM pg_class WHERE oid = parent), to_char(month AT TIME ZONE 'UTC', 'YYYY_MM'));
         IF to_regclass(format('public.%I', child)) IS NULL THEN
-            -- One maker at a time; whoever waited looks again.
-            PERFORM pg_advisory_xact_lock(hashtextextended('novadex.ensure_partitions', 0));
+            -- One maker at a time; whoever waited looks again. A lock on the table, for it is what lets a session
+            -- see what others have made meanwhile.
+            EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', parent);
             IF to_regclass(format('public.%I', child)) IS NULL THEN
-                -- CREATE, then ATTACH: readers and writers of the parent are not kept waiting.
+                -- CREATE, then ATTACH: readers and writers of the parent are not kept waiting. Writers of what its foreign
+                -- keys refer to are, for that moment.
                 EXECUTE format('CREATE TABLE public.%I (LIKE %s INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING COMMENTS)', child, parent);
                 EXECUTE format('ALTER TABLE %s ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)', parent, child,
                     public.uuid_at(month), public.uuid_at(month + interval '1 month'));

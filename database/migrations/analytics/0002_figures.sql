@@ -62,11 +62,11 @@ CREATE TABLE candles (
     market text NOT NULL,
     start timestamptz NOT NULL CONSTRAINT candles_start_whole_minute CHECK (date_trunc('minute', start, 'UTC') = start),
     open numeric NOT NULL,
-    high numeric NOT NULL,
+    high numeric NOT NULL CONSTRAINT candles_high_finite CHECK (high < 'Infinity'),
     low numeric NOT NULL CONSTRAINT candles_low_positive CHECK (low > 0),
     close numeric NOT NULL,
-    base_volume numeric NOT NULL,
-    quote_volume numeric NOT NULL CONSTRAINT candles_quote_volume_in_range CHECK (quote_volume >= 0),
+    base_volume numeric NOT NULL CONSTRAINT candles_base_volume_positive CHECK (base_volume > 0 AND base_volume < 'Infinity'),
+    quote_volume numeric NOT NULL CONSTRAINT candles_quote_volume_in_range CHECK (quote_volume >= 0 AND quote_volume < 'Infinity'),
     taker_buy_base_volume numeric NOT NULL,
     trades bigint NOT NULL CONSTRAINT candles_trades_positive CHECK (trades > 0),
     first_at timestamptz NOT NULL,
@@ -107,16 +107,19 @@ CREATE TABLE trading_analytics (
     sells bigint NOT NULL,
     maker_trades bigint NOT NULL,
     taker_trades bigint NOT NULL,
-    base_volume numeric NOT NULL CONSTRAINT trading_analytics_base_volume_positive CHECK (base_volume > 0),
-    quote_volume numeric NOT NULL CONSTRAINT trading_analytics_quote_volume_in_range CHECK (quote_volume >= 0),
-    base_fees numeric NOT NULL,
-    quote_fees numeric NOT NULL,
+    base_volume numeric NOT NULL CONSTRAINT trading_analytics_base_volume_positive CHECK (base_volume > 0 AND base_volume < 'Infinity'),
+    quote_volume numeric NOT NULL CONSTRAINT trading_analytics_quote_volume_in_range CHECK (quote_volume >= 0 AND quote_volume < 'Infinity'),
+    base_fees numeric NOT NULL CONSTRAINT trading_analytics_base_fees_finite CHECK (abs(base_fees) < 'Infinity'),
+    quote_fees numeric NOT NULL CONSTRAINT trading_analytics_quote_fees_finite CHECK (abs(quote_fees) < 'Infinity'),
     first_trade_at timestamptz NOT NULL,
     last_trade_at timestamptz NOT NULL,
     PRIMARY KEY (user_id, market, day),
     CONSTRAINT trading_analytics_sides CHECK (buys >= 0 AND sells >= 0 AND buys + sells = trades),
     CONSTRAINT trading_analytics_liquidity CHECK (maker_trades >= 0 AND taker_trades >= 0 AND maker_trades + taker_trades = trades),
-    CONSTRAINT trading_analytics_first_last CHECK (first_trade_at <= last_trade_at)
+    CONSTRAINT trading_analytics_first_last CHECK (first_trade_at <= last_trade_at),
+    CONSTRAINT trading_analytics_within_day CHECK (
+        (first_trade_at AT TIME ZONE 'UTC')::date = day AND (last_trade_at AT TIME ZONE 'UTC')::date = day
+    )
 );
 COMMENT ON TABLE trading_analytics IS 'Figures of each user, market and day (UTC) with trades';
 COMMENT ON COLUMN trading_analytics.user_id IS 'Whose figures they are';
@@ -139,7 +142,7 @@ CREATE TABLE trading_other_fees (
     market text NOT NULL,
     day date NOT NULL,
     asset text NOT NULL,
-    fees numeric NOT NULL,
+    fees numeric NOT NULL CONSTRAINT trading_other_fees_finite CHECK (abs(fees) < 'Infinity'),
     PRIMARY KEY (user_id, market, day, asset)
 );
 COMMENT ON TABLE trading_other_fees IS 'Fees that were paid in neither asset of the market, beside trading_analytics';
@@ -274,15 +277,16 @@ BEGIN
                    WHERE p.partrelid = parent AND c.relnamespace = 'public'::regnamespace) THEN
         RAISE EXCEPTION '% is not a partitioned table of NovaDex', parent USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF first_moment < '1970-01-01 00:00:00+00' OR last_moment > now() + interval '1 year' OR last_moment < first_moment THEN
+    IF (first_moment >= '1970-01-01 00:00:00+00' AND last_moment <= now() + interval '1 year' AND first_moment <= last_moment) IS NOT TRUE THEN
         RAISE EXCEPTION 'partitions of % cannot be made from % to %: 1970 to a year ahead is possible', parent, first_moment, last_moment
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     WHILE month <= last_moment LOOP
         child := format('%s_%s', (SELECT relname FROM pg_class WHERE oid = parent), to_char(month AT TIME ZONE 'UTC', 'YYYY_MM'));
         IF to_regclass(format('public.%I', child)) IS NULL THEN
-            -- One maker at a time; whoever waited looks again.
-            PERFORM pg_advisory_xact_lock(hashtextextended('novadex.ensure_partitions', 0));
+            -- One maker at a time; whoever waited looks again. A lock on the table, for it is what lets a session
+            -- see what others have made meanwhile.
+            EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', parent);
             IF to_regclass(format('public.%I', child)) IS NULL THEN
                 -- CREATE, then ATTACH: readers and writers of the parent are not kept waiting.
                 EXECUTE format('CREATE TABLE public.%I (LIKE %s INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING COMMENTS)', child, parent);
