@@ -23,6 +23,8 @@ BUSY_S_MAX = 90.0
 STOP_S_MAX = 120.0
 """How long `down` waits for the supervisor to stop everything in good order."""
 
+END_S_MAX = 10.0
+
 Say = Callable[[str], None]
 
 
@@ -76,6 +78,8 @@ def stop(data_dir: Path, say: Say) -> bool:
                         if service.status != "external":
                             service.status, service.detail = "stopped", None
                     write_instance(data_dir, instance)
+                if asked:  # it let go of the folder and has only to end
+                    wait_until(lambda: not asked.alive(), END_S_MAX)
                 return bool(found or asked)
         holder = lock_holder(data_dir)
         if holder and holder != asked:

@@ -155,13 +155,12 @@ class PostgresService:
             return []
 
     def _clear_stale_lock(self) -> None:
-        """Remove the lock of a server that was killed where its process number belongs to another by now."""
+        """Remove the lock of a killed server where its process number is in use: by another process by now, or
+        by the dead server itself, which nobody has reaped. PostgreSQL would take either for a living server."""
         lines = self._lock_lines()
         if not lines or not lines[0].isdigit():
             return
         other = processes.command_line(int(lines[0]))
-        if other is None:
-            return  # the server itself removes the lock of a process that is gone
         if "postgres" in other and str(self._cluster) in other:
             raise ConfigurationError(
                 f"Another PostgreSQL (process {lines[0]}) runs on {self._cluster}.",

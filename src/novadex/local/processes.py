@@ -98,12 +98,12 @@ def _carries(process: psutil.Process, marks: Collection[str]) -> bool:
     return process.environ().get(MARK_VARIABLE) in marks
 
 
-def command_line(pid: int) -> str | None:
-    """How the process was called; None where there is no such process."""
+def command_line(pid: int) -> str:
+    """How the process was called; empty where there is none, or only its remains."""
     try:
         return " ".join(psutil.Process(pid).cmdline())
     except psutil.Error:
-        return None
+        return ""
 
 
 def kill_marked(marks: Collection[str], uids: Collection[int], seconds_max: float = 10.0) -> int:
