@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Status = Literal["healthy", "degraded", "unhealthy"]
 
 INTERVALS_TO_STALE = 3
+STALE_S_MIN = 5.0
+"""A finding is not too old before this, however short the interval is."""
 ERROR_LENGTH_MAX = 500
 DEADLINE_GRACE_S = 0.5
 """A probe bounds itself; one that does not is ended this much later."""
@@ -70,7 +72,7 @@ class HealthCheck:
         self.service = service
         self.probe = probe
         self.deadline_s = deadline_s
-        self.stale_after_s = INTERVALS_TO_STALE * interval_s + deadline_s
+        self.stale_after_s = max(STALE_S_MIN, INTERVALS_TO_STALE * interval_s + deadline_s)
         self._clock = clock
         self._checked: float | None = None
         self._last = ServiceHealth("unhealthy", None, "It has not been checked yet.", None)
@@ -81,7 +83,8 @@ class HealthCheck:
         status, error = await self._look()
         latency_ms = round((time.perf_counter() - started) * 1000, 3)
         if (status, error is None) != (self._last.status, self._last.error is None):
-            log.info("health", service=self.service, status=status, was=self._last.status, error=error)
+            was = self._last.status if self._checked is not None else None
+            log.info("health", service=self.service, status=status, was=was, error=error)
         self._last = ServiceHealth(
             status, latency_ms, error, datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         )
@@ -92,7 +95,7 @@ class HealthCheck:
             async with asyncio.timeout(self.deadline_s + DEADLINE_GRACE_S):
                 problem = await self.probe.look(self.deadline_s)
         except (TimeoutError, TimeoutExceededError):
-            return "unhealthy", f"{self.service} did not answer within {self.deadline_s:g} s."
+            return "unhealthy", f"No answer from {self.service} within {self.deadline_s:g} s."
         except NovaDexError as error:
             return "unhealthy", _sentence(error.message)
         except psycopg.Error as error:

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import psycopg
 import structlog
 
 from novadex import metrics
@@ -95,6 +96,9 @@ class Job:
         failing_s = round(now - self._failing_since, 1)
         if isinstance(error, NovaDexError):
             log.warning("job failed", job=self.name, failing_s=failing_s, error=error.message, code=error.code)
+        elif isinstance(error, psycopg.Error):
+            reason = error.diag.message_primary or str(error)
+            log.error("job failed", job=self.name, failing_s=failing_s, error=reason, code=error.sqlstate)
         elif isinstance(error, TimeoutError):
             log.warning("job failed", job=self.name, failing_s=failing_s, error=f"not done in {self.deadline_s} s")
         else:

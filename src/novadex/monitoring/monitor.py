@@ -110,7 +110,7 @@ class Monitor:
             ProcessCollector(program),
         ]
         self.jobs = [
-            Job(f"check_{check.service}", check.run, interval_s=settings.health_interval_s, deadline_s=None)
+            Job("health_check", check.run, interval_s=settings.health_interval_s, deadline_s=None)
             for check in self.checks.values()
         ]
         self.jobs.append(

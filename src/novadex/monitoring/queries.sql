@@ -37,11 +37,12 @@ WITH RECURSIVE known (market) AS (
 SELECT known.market, day.trades, day.base_volume, day.quote_volume
 FROM known
 CROSS JOIN LATERAL (
-    SELECT sum(c.trades) AS trades, sum(c.base_volume) AS base_volume, sum(c.quote_volume) AS quote_volume
+    SELECT coalesce(sum(c.trades), 0) AS trades, coalesce(sum(c.base_volume), 0) AS base_volume,
+        coalesce(sum(c.quote_volume), 0) AS quote_volume
     FROM public.candles c
     WHERE c.market = known.market AND c.start > now() - interval '24 hours'
 ) AS day
-WHERE day.trades IS NOT NULL
+WHERE known.market IS NOT NULL
 ORDER BY day.trades DESC, known.market;
 
 -- name: active_users
