@@ -46,12 +46,13 @@ def parse_amount(value: object, field: str, *, decimals_max: int = AMOUNT_DECIMA
     what is no number, for more than ``decimals_max`` decimals, and outside 0 to 2^256.
 
     >>> parse_amount("1.50", "base_amount")
-    (Decimal('1.50'), '1.5')
+    (Decimal('1.5'), '1.5')
     """
     number = _decimal_of(value, field)
     if number < _ZERO:
         raise ValidationError(f"{field} must not be negative, got {plain(number)}.", field=field)
-    return number, checked_text(number, field, decimals_max)
+    text = checked_text(number, field, decimals_max)
+    return Decimal(text), text
 
 
 def parse_signed_amount(value: object, field: str) -> tuple[Decimal, str]:
@@ -61,7 +62,8 @@ def parse_signed_amount(value: object, field: str) -> tuple[Decimal, str]:
     '-0.01'
     """
     number = _decimal_of(value, field)
-    return number, checked_text(number, field, AMOUNT_DECIMALS_MAX)
+    text = checked_text(number, field, AMOUNT_DECIMALS_MAX)
+    return Decimal(text), text
 
 
 def _decimal_of(value: object, field: str) -> Decimal:

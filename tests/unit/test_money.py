@@ -65,7 +65,7 @@ def test_a_float_is_refused_with_how_to_write_it():
 
 
 def test_a_signed_amount_may_be_negative_within_the_same_bounds():
-    assert parse_signed_amount("-0.010", "fee") == (Decimal("-0.010"), "-0.01")
+    assert parse_signed_amount("-0.010", "fee") == (Decimal("-0.01"), "-0.01")
     with pytest.raises(ValidationError):
         parse_signed_amount(-(2**256), "fee")
 

@@ -1,0 +1,70 @@
+"""What the README and the quickstart say is carried out, word for word, on a new instance.
+
+Blocks marked ``sh`` and ``python`` are run in order; a ``text`` block after one is what it prints. ``console``
+blocks stay in the foreground or run this suite, and are shown only.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+NOVADEX = Path(sys.executable).with_name("novadex")
+
+
+def blocks(document):
+    return [(match["kind"], match["text"]) for match in BLOCK.finditer((ROOT / document).read_text(encoding="utf-8"))]
+
+
+def carried_out(kind, text, environment):
+    if kind == "python":
+        command = [sys.executable, "-c", text]
+    else:
+        text = text.replace(".venv/bin/novadex", str(NOVADEX)).replace("make setup\n", "")
+        port = environment.get("API_PORT")
+        command = ["bash", "-euo", "pipefail", "-c", text.replace(":3000", f":{port}") if port else text]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/quickstart.md"])
+def test_the_words_of_the_document_lead_where_they_say(document):
+    folder = Path(tempfile.mkdtemp(prefix="novadex-docs-"))
+    folder.chmod(0o711)
+    environment = os.environ | {"NOVADEX_DATA_DIR": str(folder / "instance")}
+    try:
+        ran = None
+        for kind, text in blocks(document):
+            if kind == "text":
+                assert ran is not None, "a text block follows what prints it"
+                assert ran.stdout.rstrip() == text.rstrip()
+            elif kind in {"sh", "python"}:
+                ran = carried_out(kind, text, environment)
+                assert ran.returncode == 0, f"{text}\n{ran.stdout}\n{ran.stderr}"
+                if "up --detach" in text:
+                    environment["API_PORT"] = api_port(environment)
+        assert ran is not None
+    finally:
+        subprocess.run([NOVADEX, "down"], env=environment, check=True, capture_output=True, timeout=120)
+        shutil.rmtree(folder)
+
+
+def api_port(environment):
+    status = subprocess.run(
+        [NOVADEX, "status", "--json"], env=environment, check=True, capture_output=True, text=True, timeout=60
+    )
+    return re.findall(r'"url": "http://127\.0\.0\.1:(\d+)"', status.stdout)[0]
+
+
+def test_every_link_of_the_documents_leads_somewhere():
+    for document in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
