@@ -79,7 +79,7 @@ def stop(data_dir: Path, say: Say) -> bool:
                             service.status, service.detail = "stopped", None
                     write_instance(data_dir, instance)
                 if asked:  # it let go of the folder and has only to end
-                    wait_until(lambda: not asked.alive(), END_S_MAX)
+                    _await_end(asked)
                 return bool(found or asked)
         holder = lock_holder(data_dir)
         if holder and holder != asked:
@@ -95,6 +95,10 @@ def stop(data_dir: Path, say: Say) -> bool:
             say(f"The supervisor {holder.pid} has not stopped within {STOP_S_MAX:.0f} s; ending it by force.")
             os.kill(holder.pid, signal.SIGKILL)
         time.sleep(0.02)
+
+
+def _await_end(process: Process) -> None:
+    wait_until(lambda: not process.alive(), END_S_MAX)
 
 
 def await_up(data_dir: Path, seconds_max: float) -> Report:

@@ -11,7 +11,7 @@ from novadex.errors import UnavailableError
 from novadex.instance import ServiceName
 from novadex.local import postgres, valkey
 
-REACH_S_MAX = 15.0
+REACH_S_MAX = 5.0
 """How long `up` waits for a server that was perhaps started at the same moment."""
 
 
@@ -27,7 +27,8 @@ class ExternalServer:
     @property
     def address(self) -> str:
         parts = urlsplit(self.url)
-        return parts.hostname or parts.path or "its default address"
+        port = parts.port or (5432 if self.name in ("main", "analytics") else 6379)
+        return f"{parts.hostname}:{port}" if parts.hostname else parts.path or "its default address"
 
     def complaint(self) -> str | None:
         if self.name in ("main", "analytics"):

@@ -61,12 +61,16 @@ class Report:
                 f"There is no NovaDex instance in {self.data_dir}. Start one: novadex up --data-dir {self.data_dir}"
             )
         if self.supervisor:
-            return f"NovaDex runs in {self.data_dir} (supervisor {self.supervisor.pid})."
+            return f"NovaDex runs in {self.data_dir} (supervisor {self.supervisor.pid}{self._elsewhere()})."
         if any(service.process for service in self.services().values()):
             return (
                 f"The supervisor of {self.data_dir} is gone. Start again with novadex up, or end with novadex down."
             )
-        return f"NovaDex is stopped in {self.data_dir}."
+        return f"NovaDex is stopped in {self.data_dir}{self._elsewhere()}."
+
+    def _elsewhere(self) -> str:
+        home = self.instance.home if self.instance else None
+        return f", the servers' files are in {home}" if home and Path(home) != self.data_dir.resolve() else ""
 
 
 def report(data_dir: Path) -> Report:

@@ -78,7 +78,7 @@ class Local:
         """``instance.json``, empty where there is none yet."""
         try:
             return json.loads((self.data_dir / "instance.json").read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
 
     def running(self) -> bool:
@@ -132,7 +132,7 @@ class Local:
                 process.kill()
             assert not left, f"left behind: {left}"
         finally:
-            shutil.rmtree(self.data_dir, ignore_errors=True)
+            self.data_dir.unlink() if self.data_dir.is_file() else shutil.rmtree(self.data_dir, ignore_errors=True)
             if home:
                 shutil.rmtree(home, ignore_errors=True)
 
@@ -153,6 +153,11 @@ def is_root() -> bool:
     return os.geteuid() == 0
 
 
+_STARTS_ITSELF = (
+    "import subprocess, sys, novadex; subprocess.run([sys.executable, '-c', 'import novadex'], check=True)"
+)
+
+
 def as_normal_user() -> tuple[str, ...] | str:
     """What to put before a command so that root runs it as nobody; a reason where that is not possible.
 
@@ -166,7 +171,7 @@ def as_normal_user() -> tuple[str, ...] | str:
     reading = (*change, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
     for prefix in (change, reading):
         tried = subprocess.run(
-            [*prefix, sys.executable, "-c", "import novadex.local.supervisor"],
+            [*prefix, sys.executable, "-c", _STARTS_ITSELF],
             capture_output=True,
             check=False,
             cwd="/",

@@ -1,0 +1,59 @@
+"""Servers of somebody else, named by URLs: migrated and used, not started, and missed with a clear word."""
+
+import httpx
+import psycopg
+
+from tests.integration.local.running import Local, wait_for
+
+
+def _with(local: Local, **environment: str) -> Local:
+    return Local(local.data_dir, environment)
+
+
+def test_servers_with_a_url_are_used_and_the_others_started(make_local, postgres, cache_url):
+    name = postgres.make_database("external_main", owner="novadex_owner")
+    owner_url = postgres.url(name, "novadex_owner")
+    local = make_local()
+    set_so = _with(
+        local,
+        DATABASE_URL=postgres.url(name, "novadex_app"),
+        DATABASE_OWNER_URL=owner_url,
+        REDIS_URL=cache_url,
+    )
+    set_so.up()
+    found = set_so.status()["services"]
+    assert {name: service["status"] for name, service in found.items()} == {
+        "main": "external",
+        "cache": "external",
+        "analytics": "healthy",
+        "sessions": "healthy",
+        "api": "healthy",
+        "worker": "healthy",
+    }
+    assert found["main"]["pid"] is None
+    assert found["main"]["url"] == postgres.url(name, "novadex_app")
+    with psycopg.connect(owner_url) as connection:
+        assert connection.execute("SELECT count(*) FROM trades").fetchone() == (0,)
+
+    def health():
+        return httpx.get(found["api"]["url"] + "/api/health", timeout=5).status_code == 200
+
+    wait_for(health, "the API's health on the external servers")
+    local.remove()
+    postgres.drop_database(name)
+
+
+def test_an_external_server_that_does_not_answer_is_named_without_its_password(local):
+    url = "postgresql://somebody:hidden-password@127.0.0.1:1/novadex_db"
+    said = _with(local, DATABASE_URL=url).run("up", "--detach", code=1).stderr
+    assert "DATABASE_URL" in said
+    assert "127.0.0.1:1" in said
+    assert "hidden-password" not in said
+    assert local.processes() == []
+
+
+def test_an_external_redis_that_does_not_answer_is_named(local):
+    said = _with(local, REDIS_SESSION_URL="redis://:hidden-password@127.0.0.1:1/0").run("up", code=1).stderr
+    assert "REDIS_SESSION_URL" in said
+    assert "hidden-password" not in said
+    assert local.processes() == []
