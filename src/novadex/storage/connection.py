@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from novadex.errors import TimeoutExceededError, UnavailableError
 from novadex.instance import Endpoints, Role, find_endpoints
 from novadex.settings import Settings, load_settings
 from novadex.storage.database import Database
@@ -65,7 +66,14 @@ class DatabaseConnection:
         ``after`` is what ``write_position`` gave: the read sees that write.
         """
         database = await self.replicas.choose(after)
-        return await database.query(statement, parameters, read_only=True)
+        if database is not self.main:
+            try:
+                return await database.query(statement, parameters, read_only=True)
+            except TimeoutExceededError:
+                raise  # the primary would need as long
+            except UnavailableError:
+                self.replicas.distrust(database)
+        return await self.main.query(statement, parameters, read_only=True)
 
     async def write_position(self) -> str:
         """Where the log of the primary stands now; pass it to ``read_query`` to read your own writes."""

@@ -7,13 +7,16 @@ import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from novadex import metrics
+from novadex.errors import NovaDexError, UnavailableError, UsageError
 from novadex.storage.failures import ROLLED_BACK, connection_lost, refused_to_connect, translate
 from novadex.storage.session import ISOLATION_LEVELS, STREAM_BATCH_ROWS, Session, Statement
+from novadex.storage.watched import WatchedConnection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -30,6 +33,8 @@ ATTEMPTS_MAX = 5
 BACKOFF_S = 0.02
 POOL_WAITING_MAX = 10_000
 TRANSACTION_TIMEOUT_SINCE = 170_000
+ANSWER_GRACE_S = 5.0
+"""How long after the statement timeout the server itself is doubted."""
 
 Isolation = Literal["read committed", "repeatable read", "serializable"]
 
@@ -41,8 +46,11 @@ class Database:
         self.name = name
         self.settings = settings
         self._url = url
-        self._pool: AsyncConnectionPool[AsyncConnection[Any]] | None = None
+        self._pool: AsyncConnectionPool[WatchedConnection] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._connections: WeakSet[WatchedConnection] = WeakSet()
+        self._refusal: str | None = None
+        """Why the last attempt to connect failed."""
 
     def __repr__(self) -> str:
         return f"Database({self.name!r})"
@@ -54,9 +62,20 @@ class Database:
 
     # Life of the pool
 
-    def _open_pool(self) -> AsyncConnectionPool[AsyncConnection[Any]]:
+    async def _pool_of_loop(self) -> AsyncConnectionPool[WatchedConnection]:
+        loop = asyncio.get_running_loop()
+        if self._pool is not None and self._loop is loop:
+            return self._pool
+        if self._loop is not None and self._loop is not loop and self._loop.is_running():
+            raise UsageError(
+                f"The connections to {self.name} belong to another event loop, which still runs.",
+                hint="Make a DatabaseConnection for each event loop.",
+            )
+        self._forget_ended_loop()
+        self._loop = loop
         self._pool = AsyncConnectionPool(
             self._url,
+            connection_class=self._connection_class(),
             kwargs=self.connection_arguments(),
             min_size=1,
             max_size=self.settings.pool_size_max,
@@ -64,24 +83,53 @@ class Database:
             max_waiting=POOL_WAITING_MAX,
             reconnect_timeout=self.settings.pool_wait_s_max,
             configure=self.configure,
-            check=AsyncConnectionPool.check_connection,
+            check=self._check,
             name=self.name,
             open=False,
         )
-        self._loop = asyncio.get_running_loop()
+        await self._pool.open(wait=False)
         return self._pool
 
-    async def _pool_of_loop(self) -> AsyncConnectionPool[AsyncConnection[Any]]:
-        pool = self._pool
-        if pool is None or self._loop is not asyncio.get_running_loop():
-            pool = self._open_pool()
-            await pool.open(wait=False)
-        return pool
+    def _forget_ended_loop(self) -> None:
+        """Close what a pool left behind whose event loop has ended: nothing can be awaited on it any more."""
+        self._pool = None
+        for connection in self._connections:
+            connection.pgconn.finish()
+        self._connections.clear()
+
+    def _connection_class(self) -> type[WatchedConnection]:
+        """The class of this database's connections: it remembers why it could not connect, and whom it made."""
+        database = self
+
+        class Connection(WatchedConnection):
+            patience_s = database.settings.statement_timeout_ms / 1000 + ANSWER_GRACE_S
+            probe_s_max = database.settings.connect_timeout_s
+
+            @classmethod
+            async def connect(cls, conninfo: str = "", **arguments: Any) -> Any:
+                try:
+                    connection = await super().connect(conninfo, **arguments)
+                except psycopg.Error as error:
+                    database._refusal = str(error).strip()
+                    raise
+                database._refusal = None
+                database._connections.add(connection)
+                return connection
+
+        return Connection
+
+    async def _check(self, connection: WatchedConnection) -> None:
+        """Whether a connection that stood in the pool still works; it must say so at once."""
+        with connection.answering_within(self.settings.connect_timeout_s):
+            await AsyncConnectionPool.check_connection(connection)
 
     async def close(self) -> None:
         """Close the pool; the next call opens a new one."""
+        if self._loop is not asyncio.get_running_loop():
+            self._forget_ended_loop()
+            return
         pool, self._pool = self._pool, None
-        if pool is not None and self._loop is asyncio.get_running_loop():
+        if pool is not None:
             await pool.close(timeout=self.settings.pool_wait_s_max)
 
     def pool_state(self) -> dict[str, int]:
@@ -102,7 +150,7 @@ class Database:
         }
 
     async def configure(self, connection: AsyncConnection[Any]) -> None:
-        """Bound what the session may wait for. A PgBouncer keeps no session: there ``_begin`` does it."""
+        """Bound what the session may wait for. A PgBouncer keeps no session: there each transaction does it."""
         if not self.settings.pgbouncer:
             await self._set_timeouts(connection, for_transaction=False)
 
@@ -130,7 +178,7 @@ class Database:
             async with pool.connection() as connection:
                 yield connection
         except Exception as error:
-            known = translate(error, self.name)
+            known = translate(error, self.name, self._refusal)
             if known is not None:
                 raise known from error
             raise
@@ -193,8 +241,15 @@ class Database:
             except Exception as error:
                 cause = error.__cause__ or error
                 again = isinstance(cause, ROLLED_BACK) or (connection_lost(cause) and not state["commit_sent"])
-                if not again or refused_to_connect(cause) or number == ATTEMPTS_MAX:
+                if not again or refused_to_connect(cause):
                     raise
+                if number == ATTEMPTS_MAX:
+                    if isinstance(error, NovaDexError):
+                        raise
+                    raise UnavailableError(
+                        f"The server undid this on {self.name} {ATTEMPTS_MAX} times: {cause}.",
+                        hint="Others work on the same rows. Try again later, or do less at once.",
+                    ) from error
                 code = getattr(cause, "sqlstate", None) or "connection_lost"
                 metrics.query_retries.labels(self.name, code).inc()
                 # Full jitter: those who collided do not meet again.
@@ -273,8 +328,18 @@ class Database:
     async def dedicated(self) -> AsyncConnection[Any]:
         """A connection outside the pool, for a program that keeps one; the caller closes it."""
         try:
-            connection = await psycopg.AsyncConnection.connect(self._url, **self.connection_arguments())
-            await self.configure(connection)
+            connection = await self._connection_class().connect(self._url, **self.connection_arguments())
         except psycopg.Error as error:
-            raise (translate(error, self.name) or error) from error
+            raise UnavailableError(
+                f"No connection to {self.name}: {str(error).strip()}.",
+                hint="Is the server running? See novadex status.",
+            ) from error
+        try:
+            await self.configure(connection)
+        except BaseException as error:
+            await connection.close()
+            known = translate(error, self.name) if isinstance(error, psycopg.Error) else None
+            if known is not None:
+                raise known from error
+            raise
         return connection

@@ -6,7 +6,7 @@ import psycopg
 import psycopg_pool
 from psycopg import errors
 
-from novadex.errors import NovaDexError, TimeoutExceededError, UnavailableError
+from novadex.errors import NovaDexError, OverloadedError, TimeoutExceededError, UnavailableError
 
 ROLLED_BACK = (errors.SerializationFailure, errors.DeadlockDetected)
 """The server undid the whole transaction: running it again is always safe."""
@@ -18,6 +18,8 @@ def connection_lost(error: BaseException) -> bool:
         error, (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow, psycopg.InterfaceError)
     ):
         return True
+    if isinstance(error, (errors.PipelineAborted, psycopg_pool.TooManyRequests)):
+        return False
     return isinstance(error, psycopg.OperationalError) and (error.sqlstate is None or error.sqlstate.startswith("08"))
 
 
@@ -26,14 +28,21 @@ def refused_to_connect(error: BaseException) -> bool:
     return isinstance(error, (psycopg_pool.PoolTimeout, errors.CannotConnectNow, errors.TooManyConnections))
 
 
-def translate(error: Exception, database: str) -> NovaDexError | None:
-    """The error of this package for a server that does not answer in time; None for all others."""
+def translate(error: Exception, database: str, refusal: str | None = None) -> NovaDexError | None:
+    """The error of this package for a server that does not answer in time; None for all others.
+
+    ``refusal`` is why the last attempt to connect failed.
+    """
     if isinstance(error, psycopg_pool.TooManyRequests):
-        return UnavailableError(f"Too many calls wait for a connection to {database}.", hint="Try again later.")
+        return OverloadedError(f"Too many calls wait for a connection to {database}.", hint="Try again later.")
     if isinstance(error, psycopg_pool.PoolTimeout):
+        if refusal:
+            return UnavailableError(
+                f"No connection to {database}: {refusal}.", hint="Is the server running? See novadex status."
+            )
         return UnavailableError(
             f"No connection to {database} became free in time: {error}.",
-            hint="Is the server running? See novadex status; NOVADEX_POOL_SIZE_MAX bounds the connections.",
+            hint="NOVADEX_POOL_SIZE_MAX bounds the connections, NOVADEX_POOL_WAIT_S_MAX the wait.",
         )
     if isinstance(error, psycopg_pool.PoolClosed):
         return UnavailableError(f"The connection pool of {database} is closed.", hint="Open a new one.")

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import time
 from collections import deque
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
+
+import psycopg
 
 from novadex import metrics
-from novadex.errors import NovaDexError
+from novadex.errors import NovaDexError, ValidationError
 from novadex.storage.database import Database
+from novadex.storage.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from novadex.settings import Settings
 
 SAMPLE_INTERVAL_S = 0.2
 SAMPLES_KEPT = 600
+REPLICA_WAIT_S_MAX = 1.0
+"""How long a read waits for a connection to a replica before the primary serves it."""
+
+WRITTEN: LiteralString = "SELECT pg_current_wal_flush_lsn()::text"
+REPLAYED: LiteralString = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()::text END"
 
 
 def position_number(lsn: str) -> int:
@@ -28,6 +36,10 @@ def position_number(lsn: str) -> int:
     >>> position_number("1/A0") - position_number("1/00")
     160
     """
+    if not re.fullmatch(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}", lsn):
+        raise ValidationError(
+            f"after must be a log position, got {lsn!r}.", field="after", hint="Pass what write_position() returned."
+        )
     high, low = lsn.split("/")
     return (int(high, 16) << 32) + int(low, 16)
 
@@ -41,6 +53,19 @@ class Replica:
         self.known_current_at = float("-inf")
         """Monotonic time: everything committed before it has been replayed."""
 
+    def note(self, position: str | None, primary_positions: Sequence[tuple[float, int]]) -> None:
+        """Take in how far it has replayed; None where it is away, or is no replica any more."""
+        if position is None:
+            self.replayed, self.known_current_at = 0, float("-inf")
+        else:
+            self.replayed = position_number(position)
+            for moment, written in reversed(primary_positions):
+                if written <= self.replayed:
+                    self.known_current_at = max(self.known_current_at, moment)
+                    break
+        lag_s = time.monotonic() - self.known_current_at
+        metrics.replica_lag_seconds.labels(self.database.name).set(lag_s)
+
 
 class Replicas:
     """The replicas of main. Their lag is measured by log positions, not by clocks: a replica that has
@@ -49,18 +74,22 @@ class Replicas:
     def __init__(self, primary: Database, urls: Sequence[str], settings: Settings) -> None:
         self.primary = primary
         self.settings = settings
-        self.replicas = [Replica(Database(f"replica {n}", url, settings)) for n, url in enumerate(urls, 1)]
+        impatient = settings.model_copy(update={"pool_wait_s_max": min(REPLICA_WAIT_S_MAX, settings.pool_wait_s_max)})
+        self.replicas = [Replica(Database(f"replica {n}", url, impatient)) for n, url in enumerate(urls, 1)]
         self._turn = itertools.count()
         self._primary_positions: deque[tuple[float, int]] = deque(maxlen=SAMPLES_KEPT)
-        self._watch: asyncio.Task[None] | None = None
+        self._watches: list[asyncio.Task[None]] = []
 
     async def choose(self, after: str | None = None) -> Database:
-        """A replica that is close enough and has replayed ``after``, else the primary."""
+        """A replica that is close enough and has replayed ``after``, else the primary.
+
+        It waits for nothing: until the replicas are known, the primary serves.
+        """
+        wanted = position_number(after) if after else 0
         if not self.replicas:
             return self.primary
-        await self._ensure_watch()
+        self._ensure_watches()
         oldest = time.monotonic() - self.settings.replica_lag_ms_max / 1000
-        wanted = position_number(after) if after else 0
         start = next(self._turn)
         for offset in range(len(self.replicas)):
             replica = self.replicas[(start + offset) % len(self.replicas)]
@@ -70,48 +99,69 @@ class Replicas:
         metrics.replica_reads.labels("primary").inc()
         return self.primary
 
+    def distrust(self, database: Database) -> None:
+        """A read from this replica failed: leave it alone until it answers again."""
+        for replica in self.replicas:
+            if replica.database is database:
+                replica.note(None, ())
+
     async def close(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            with suppress(asyncio.CancelledError, RuntimeError):
-                await self._watch
-            self._watch = None
+        watches, self._watches = self._watches, []
+        for watch in watches:
+            if watch.get_loop() is asyncio.get_running_loop():
+                watch.cancel()
+                await asyncio.wait([watch])
         for replica in self.replicas:
             await replica.database.close()
 
-    async def _ensure_watch(self) -> None:
-        if self._watch is None or self._watch.done() or self._watch.get_loop() is not asyncio.get_running_loop():
-            await self._sample()
-            self._watch = asyncio.create_task(self._keep_sampling(), name="novadex replica watch")
+    def _ensure_watches(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._watches and not any(watch.done() or watch.get_loop() is not loop for watch in self._watches):
+            return
+        for watch in self._watches:
+            if watch.get_loop() is loop:
+                watch.cancel()
+        self._primary_positions.clear()
+        for replica in self.replicas:
+            replica.note(None, ())
 
-    async def _keep_sampling(self) -> None:
+        def note_primary(asked_at: float, position: str | None) -> None:
+            if position is not None:
+                self._primary_positions.append((asked_at, position_number(position)))
+
+        def noting(replica: Replica) -> Callable[[float, str | None], None]:
+            return lambda _, position: replica.note(position, self._primary_positions)
+
+        self._watches = [
+            loop.create_task(_watch(self.primary, WRITTEN, note_primary), name="novadex watch of the primary"),
+            *(
+                loop.create_task(
+                    _watch(replica.database, REPLAYED, noting(replica)),
+                    name=f"novadex watch of {replica.database.name}",
+                )
+                for replica in self.replicas
+            ),
+        ]
+
+
+async def _watch(database: Database, question: LiteralString, note: Callable[[float, str | None], None]) -> None:
+    """Ask a server for its position again and again, on a connection of its own: a busy pool delays nothing,
+    and a server that hangs holds up no other."""
+    connection: psycopg.AsyncConnection | None = None
+    try:
         while True:
+            asked_at = time.monotonic()
+            try:
+                if connection is None:
+                    connection = await database.dedicated()
+                position = await Session(connection, database.name).value(question)
+            except (NovaDexError, psycopg.Error):
+                position = None
+                if connection is not None:
+                    await connection.close()
+                    connection = None
+            note(asked_at, position)
             await asyncio.sleep(SAMPLE_INTERVAL_S)
-            await self._sample()
-
-    async def _sample(self) -> None:
-        asked_at = time.monotonic()
-        try:
-            position = await self.primary.value("SELECT pg_current_wal_flush_lsn()::text", read_only=True)
-            self._primary_positions.append((asked_at, position_number(position)))
-        except NovaDexError:
-            pass  # the primary is away: replicas age until it is back
-        await asyncio.gather(*(self._sample_replica(replica) for replica in self.replicas))
-
-    async def _sample_replica(self, replica: Replica) -> None:
-        try:
-            position = await replica.database.value(
-                "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()::text END", read_only=True
-            )
-        except NovaDexError:
-            position = None
-        if position is None:
-            # Away, or no longer a replica: what it has is not known to be the primary's.
-            replica.replayed, replica.known_current_at = 0, float("-inf")
-        else:
-            replica.replayed = position_number(position)
-            for moment, written in reversed(self._primary_positions):
-                if written <= replica.replayed:
-                    replica.known_current_at = max(replica.known_current_at, moment)
-                    break
-        metrics.replica_lag_seconds.labels(replica.database.name).set(time.monotonic() - replica.known_current_at)
+    finally:
+        if connection is not None:
+            await connection.close()

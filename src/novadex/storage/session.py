@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
 
-from psycopg import AsyncRawCursor, AsyncRawServerCursor, IsolationLevel
+from psycopg import AsyncRawCursor, AsyncRawServerCursor, IsolationLevel, ProgrammingError
 from psycopg.rows import args_row, class_row, scalar_row
 
 from novadex import metrics
@@ -23,6 +24,7 @@ Statement = LiteralString | Query
 """Literal SQL with ``$1`` parameters, or a named query: nothing else type-checks."""
 
 STREAM_BATCH_ROWS = 1_000
+_stream_numbers = itertools.count(1)
 
 
 def name_of(statement: Statement) -> str:
@@ -66,7 +68,7 @@ class Session:
         return await self._fetch(statement, parameters, args_row(make))
 
     async def execute(self, statement: Statement, parameters: Sequence[Any] = ()) -> int:
-        """Run it; returns how many rows it changed or read."""
+        """Run it; returns how many rows it changed or read (-1 in a pipeline, where the answer comes later)."""
         async with self._timed(statement):
             cursor = AsyncRawCursor(self.connection)
             async with cursor:
@@ -77,7 +79,8 @@ class Session:
         self, statement: Statement, parameters: Sequence[Any] = (), batch_rows: int = STREAM_BATCH_ROWS
     ) -> AsyncIterator[Row]:
         """Row by row through a server-side cursor: memory holds ``batch_rows`` at most."""
-        async with AsyncRawServerCursor(self.connection, "novadex_stream", row_factory=row_factory) as cursor:
+        name = f"novadex_stream_{next(_stream_numbers)}"
+        async with AsyncRawServerCursor(self.connection, name, row_factory=row_factory) as cursor:
             cursor.itersize = batch_rows
             async with self._timed(statement):
                 await cursor.execute(sql_of(statement), parameters)
@@ -120,7 +123,13 @@ class Session:
             cursor = AsyncRawCursor(self.connection, row_factory=factory)
             async with cursor:
                 await cursor.execute(sql_of(statement), parameters)
-                return await cursor.fetchall() if cursor.description else []
+                try:
+                    return await cursor.fetchall()
+                except ProgrammingError:
+                    # Only now, for in a pipeline nothing is known before it is fetched.
+                    if cursor.description is None:
+                        return []
+                    raise
 
     @asynccontextmanager
     async def _timed(self, statement: Statement) -> AsyncIterator[None]:
