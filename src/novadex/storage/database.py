@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import urlsplit
@@ -83,7 +84,6 @@ class Database:
             max_waiting=POOL_WAITING_MAX,
             reconnect_timeout=self.settings.pool_wait_s_max,
             configure=self.configure,
-            check=self._check,
             name=self.name,
             open=False,
         )
@@ -117,11 +117,6 @@ class Database:
                 return connection
 
         return Connection
-
-    async def _check(self, connection: WatchedConnection) -> None:
-        """Whether a connection that stood in the pool still works; it must say so at once."""
-        with connection.answering_within(self.settings.connect_timeout_s):
-            await AsyncConnectionPool.check_connection(connection)
 
     async def close(self) -> None:
         """Close the pool; the next call opens a new one."""
@@ -175,13 +170,35 @@ class Database:
         """A connection of the pool, in autocommit. Servers that do not answer raise ``UnavailableError``."""
         try:
             pool = await self._pool_of_loop()
-            async with pool.connection() as connection:
-                yield connection
+            connection = await self._take(pool)
+            try:
+                async with connection:
+                    yield connection
+            finally:
+                await pool.putconn(connection)
         except Exception as error:
             known = translate(error, self.name, self._refusal)
             if known is not None:
                 raise known from error
             raise
+
+    async def _take(self, pool: AsyncConnectionPool[WatchedConnection]) -> WatchedConnection:
+        """A connection of the pool that was seen to work. After a restart of the server many stand there that
+        do not: each is found out at once and replaced."""
+        deadline = time.monotonic() + self.settings.pool_wait_s_max
+        while True:
+            connection = await pool.getconn(max(deadline - time.monotonic(), 0.0))
+            try:
+                with connection.answering_within(self.settings.connect_timeout_s):
+                    await pool.check_connection(connection)
+            except psycopg.OperationalError:
+                await connection.close()
+                await pool.putconn(connection)
+            except BaseException:
+                await pool.putconn(connection)
+                raise
+            else:
+                return connection
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:

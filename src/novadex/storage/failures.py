@@ -41,7 +41,7 @@ def translate(error: Exception, database: str, refusal: str | None = None) -> No
                 f"No connection to {database}: {refusal}.", hint="Is the server running? See novadex status."
             )
         return UnavailableError(
-            f"No connection to {database} became free in time: {error}.",
+            f"No connection to {database} became free in time.",
             hint="NOVADEX_POOL_SIZE_MAX bounds the connections, NOVADEX_POOL_WAIT_S_MAX the wait.",
         )
     if isinstance(error, psycopg_pool.PoolClosed):

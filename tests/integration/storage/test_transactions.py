@@ -9,6 +9,7 @@ from psycopg import errors
 
 from novadex.storage.connection import DatabaseConnection
 from novadex.storage.session import Session
+from tests.waiting import until
 
 ADD = "INSERT INTO assets (symbol, name, decimals) VALUES ($1, $1, 8)"
 COUNT = "SELECT count(*) FROM assets"
@@ -48,7 +49,7 @@ async def test_a_cancelled_block_is_undone(db: DatabaseConnection) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await db.main.value(COUNT) == 0
-    assert db.main.pool_state()["pool_available"] == db.main.pool_state()["pool_size"]
+    await until(lambda: db.main.pool_state()["pool_available"] == db.main.pool_state()["pool_size"])
 
 
 async def test_a_nested_part_is_undone_by_itself(db: DatabaseConnection) -> None:
