@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from uuid_utils.compat import uuid7
@@ -24,7 +25,7 @@ def user(users):
     return users(1)[0]
 
 
-def sol_trade(user, **changes):
+def sol_trade(user, **changes) -> Any:
     return {
         "user_id": user,
         "type": "spot",
@@ -219,9 +220,9 @@ async def test_a_full_queue_waits_then_refuses_and_loses_nothing(fresh_databases
     link.stall()
     tasks = [asyncio.create_task(service.create_trade(sol_trade(user))) for _ in range(40)]
     done, waiting = await asyncio.wait(tasks, timeout=5, return_when=asyncio.ALL_COMPLETED)
-    refused = [task for task in done if isinstance(task.exception(), OverloadedError)]
+    refused = [error for error in (task.exception() for task in done) if isinstance(error, OverloadedError)]
     assert len(refused) == 40 - 10 - 10  # ten are being written by two writers, ten wait
-    assert all(task.exception().retryable for task in refused)
+    assert all(error.retryable for error in refused)
     link.resume()
     trades = await asyncio.wait_for(asyncio.gather(*waiting), 30)
     assert len({trade.id for trade in trades}) == 20
