@@ -61,7 +61,9 @@ async def service(fresh_databases, sol_market, users):
         yield service
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(waves=waves)
 async def test_any_mixture_of_calls_ends_as_the_model_says(waves, service, users):
     user, names = users(1)[0], Names()
