@@ -64,35 +64,35 @@ class Database:
     # Life of the pool
 
     async def _pool_of_loop(self) -> AsyncConnectionPool[WatchedConnection]:
+        self._enter_loop()
+        if self._pool is None:
+            self._pool = AsyncConnectionPool(
+                self._url,
+                connection_class=self._connection_class(),
+                kwargs=self.connection_arguments(),
+                min_size=1,
+                max_size=self.settings.pool_size_max,
+                timeout=self.settings.pool_wait_s_max,
+                max_waiting=POOL_WAITING_MAX,
+                reconnect_timeout=self.settings.pool_wait_s_max,
+                configure=self.configure,
+                name=self.name,
+                open=False,
+            )
+            await self._pool.open(wait=False)
+        return self._pool
+
+    def _enter_loop(self) -> None:
+        """Note the running event loop. What belongs to one that has ended is closed: nothing can be awaited on it."""
         loop = asyncio.get_running_loop()
-        if self._pool is not None and self._loop is loop:
-            return self._pool
-        if self._loop is not None and self._loop is not loop and self._loop.is_running():
+        if self._loop is loop:
+            return
+        if self._loop is not None and self._loop.is_running():
             raise UsageError(
                 f"The connections to {self.name} belong to another event loop, which still runs.",
                 hint="Make a DatabaseConnection for each event loop.",
             )
-        self._forget_ended_loop()
-        self._loop = loop
-        self._pool = AsyncConnectionPool(
-            self._url,
-            connection_class=self._connection_class(),
-            kwargs=self.connection_arguments(),
-            min_size=1,
-            max_size=self.settings.pool_size_max,
-            timeout=self.settings.pool_wait_s_max,
-            max_waiting=POOL_WAITING_MAX,
-            reconnect_timeout=self.settings.pool_wait_s_max,
-            configure=self.configure,
-            name=self.name,
-            open=False,
-        )
-        await self._pool.open(wait=False)
-        return self._pool
-
-    def _forget_ended_loop(self) -> None:
-        """Close what a pool left behind whose event loop has ended: nothing can be awaited on it any more."""
-        self._pool = None
+        self._loop, self._pool = loop, None
         for connection in self._connections:
             connection.pgconn.finish()
         self._connections.clear()
@@ -120,9 +120,7 @@ class Database:
 
     async def close(self) -> None:
         """Close the pool; the next call opens a new one."""
-        if self._loop is not asyncio.get_running_loop():
-            self._forget_ended_loop()
-            return
+        self._enter_loop()
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.close(timeout=self.settings.pool_wait_s_max)
@@ -344,6 +342,7 @@ class Database:
 
     async def dedicated(self) -> AsyncConnection[Any]:
         """A connection outside the pool, for a program that keeps one; the caller closes it."""
+        self._enter_loop()
         try:
             connection = await self._connection_class().connect(self._url, **self.connection_arguments())
         except psycopg.Error as error:
