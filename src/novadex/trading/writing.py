@@ -148,8 +148,8 @@ class TradeWriter:
         return [refused[index] if index in refused else next(outcomes) for index in range(len(batch))]
 
     async def _careful_transaction(self, session: Session, batch: list[PreparedTrade]) -> list[Outcome]:
-        await session.execute(QUERIES.make_staging)
         async with session.transaction():
+            await session.execute(QUERIES.make_staging)  # in here: behind a PgBouncer the next server has none
             known_keys = await self._claim_keys(session, [item for item in batch if item.key is not None])
             outcomes: dict[int, Outcome] = {}
             to_load: dict[int, UUID] = {}
