@@ -14,7 +14,8 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from novadex import metrics
-from novadex.errors import NovaDexError, UnavailableError, UsageError
+from novadex.errors import ConfigurationError, NovaDexError, UnavailableError, UsageError
+from novadex.settings import POSTGRES_SCHEMES, check_url
 from novadex.storage.failures import ROLLED_BACK, connection_lost, refused_to_connect, translate
 from novadex.storage.session import ISOLATION_LEVELS, STREAM_BATCH_ROWS, Session, Statement
 from novadex.storage.watched import WatchedConnection
@@ -61,13 +62,20 @@ class Database:
         parts = urlsplit(self._url)
         return parts.hostname, parts.port
 
+    def _readable_url(self) -> str:
+        try:
+            check_url(self._url, POSTGRES_SCHEMES)
+        except ValueError as error:
+            raise ConfigurationError(f"The URL of {self.name} is wrong: {error}.") from None
+        return self._url
+
     # Life of the pool
 
     async def _pool_of_loop(self) -> AsyncConnectionPool[WatchedConnection]:
         self._enter_loop()
         if self._pool is None:
             self._pool = AsyncConnectionPool(
-                self._url,
+                self._readable_url(),
                 connection_class=self._connection_class(),
                 kwargs=self.connection_arguments(),
                 min_size=1,
@@ -344,7 +352,7 @@ class Database:
         """A connection outside the pool, for a program that keeps one; the caller closes it."""
         self._enter_loop()
         try:
-            connection = await self._connection_class().connect(self._url, **self.connection_arguments())
+            connection = await self._connection_class().connect(self._readable_url(), **self.connection_arguments())
         except psycopg.Error as error:
             raise UnavailableError(
                 f"No connection to {self.name}: {str(error).strip()}.",
