@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -12,7 +13,7 @@ from tests.integration.local.running import Local
 from tests.servers import server_folder
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def make_local() -> Iterator[Callable[[], Local]]:
     """Makes a local instance that has not been started; at the end nothing of it is left."""
     with ExitStack() as stack:
@@ -27,10 +28,14 @@ def make_local() -> Iterator[Callable[[], Local]]:
         yield make
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def shared_local(make_local: Callable[[], Local]) -> Local:
-    """One instance for the tests of this folder."""
-    return make_local()
+    """One instance for the tests of this folder; some of them stop it."""
+    made = make_local()
+    begun = time.monotonic()
+    made.up()
+    made.cold_start_s = time.monotonic() - begun
+    return made
 
 
 @pytest.fixture

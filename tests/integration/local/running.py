@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from novadex.local.status import report
+
 SERVERS = ("main", "analytics", "cache", "sessions")
 SERVICES = (*SERVERS, "api", "worker")
 RECOVERED_WITHIN_S = 45.0
@@ -39,6 +41,7 @@ class Local:
     environment: dict[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
     removed: bool = False
+    cold_start_s: float = 0.0
 
     def start(self, *arguments: str, **kwargs: Any) -> subprocess.Popen[str]:
         """Begin a command; its working folder holds no ``.env``."""
@@ -72,7 +75,8 @@ class Local:
         return self.run("down").stderr
 
     def status(self) -> dict[str, Any]:
-        return json.loads(self.run("status", "--json").stdout)
+        """What ``novadex status --json`` prints, without the time that a command takes."""
+        return report(self.data_dir).as_document()
 
     def state(self) -> dict[str, Any]:
         """``instance.json``, empty where there is none yet."""

@@ -1,8 +1,15 @@
 """Servers of somebody else, named by URLs: migrated and used, not started, and missed with a clear word."""
 
+import threading
+from urllib.parse import urlsplit
+
 import httpx
 import psycopg
+import pytest
 
+from novadex.errors import UnavailableError
+from novadex.local import external
+from novadex.local.external import ExternalServer
 from tests.integration.local.running import Local, wait_for
 
 
@@ -52,8 +59,22 @@ def test_an_external_server_that_does_not_answer_is_named_without_its_password(l
     assert local.processes() == []
 
 
-def test_an_external_redis_that_does_not_answer_is_named(local):
-    said = _with(local, REDIS_SESSION_URL="redis://:hidden-password@127.0.0.1:1/0").run("up", code=1).stderr
-    assert "REDIS_SESSION_URL" in said
-    assert "hidden-password" not in said
-    assert local.processes() == []
+def test_an_external_redis_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setattr(external, "REACH_S_MAX", 0.0)
+    server = ExternalServer("sessions", "REDIS_SESSION_URL", "redis://:hidden-password@127.0.0.1:1/0")
+    with pytest.raises(UnavailableError, match=r"REDIS_SESSION_URL at 127\.0\.0\.1:1") as raised:
+        server.reach(threading.Event())
+    assert "hidden-password" not in str(raised.value)
+    assert "hidden-password" not in repr(server)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "valkey"])
+def test_an_external_redis_is_reached_by_either_scheme(cache_url, scheme):
+    server = ExternalServer("cache", "REDIS_URL", cache_url.replace("redis://", f"{scheme}://"))
+    server.reach(threading.Event())
+
+
+def test_an_external_redis_that_refuses_the_password_says_so(cache_url):
+    parts = urlsplit(cache_url)
+    server = ExternalServer("cache", "REDIS_URL", f"redis://:wrong@{parts.hostname}:{parts.port}/0")
+    assert server.complaint() == "it refuses the password"

@@ -80,7 +80,9 @@ def test_after_a_killed_supervisor_status_tells_the_truth_and_up_recovers(shared
     before = shared.state()
     kill(before["supervisor"]["pid"])
     wait_for(lambda: not shared.running(), "the supervisor's end")
-    kill(before["services"]["cache"]["process"]["pid"])
+    cache = before["services"]["cache"]["process"]["pid"]
+    kill(cache)
+    wait_for(lambda: not lives(cache), "the cache's end")
     found = shared.status()
     assert found["running"] is False
     assert found["services"]["main"]["detail"] == "runs without a supervisor"

@@ -1,5 +1,6 @@
 """`novadex up`, `down` and `status`: what they start, say, and leave."""
 
+import itertools
 import json
 import os
 import signal
@@ -16,34 +17,36 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from novadex.local.ports import DEFAULT_PORTS, is_free
-from tests.integration.local.running import SERVERS, SERVICES, Local, kill, wait_for
+from tests.integration.local.running import SERVERS, SERVICES, Local, wait_for
 
 COLD_S_MAX, WARM_S_MAX = 10.0, 4.0
 
 
-def test_a_cold_and_a_warm_start_are_fast_and_everything_answers(local):
-    for seconds_max in (COLD_S_MAX, WARM_S_MAX):
-        begun = time.monotonic()
-        local.up()
-        assert time.monotonic() - begun <= seconds_max
-        found = local.status()
-        assert found["running"]
-        assert {name: s["status"] for name, s in found["services"].items()} == dict.fromkeys(SERVICES, "healthy")
-        with psycopg.connect(local.url("main")) as connection:
-            assert connection.execute("SELECT count(*) FROM trades").fetchone() == (0,)
-        with psycopg.connect(local.url("analytics")) as connection:
-            assert connection.execute("SELECT count(*) FROM trading_analytics").fetchone() == (0,)
-        for name in ("cache", "sessions"):
-            with closing(redis.Redis.from_url(local.url(name))) as client:
-                assert client.ping()
-        assert httpx.get(local.url("api") + "/api/health/live", timeout=5).status_code == 200
-        local.down()
-        assert local.processes() == []
-        assert not local.status()["running"]
+def test_a_cold_and_a_warm_start_are_fast(shared_local):
+    assert shared_local.cold_start_s <= COLD_S_MAX
+    shared_local.down()
+    assert shared_local.processes() == []
+    begun = time.monotonic()
+    shared_local.up()
+    assert time.monotonic() - begun <= WARM_S_MAX
+    found = shared_local.status()
+    assert found["running"]
+    assert {name: s["status"] for name, s in found["services"].items()} == dict.fromkeys(SERVICES, "healthy")
+
+
+def test_every_url_of_status_can_be_used(shared):
+    with psycopg.connect(shared.url("main")) as connection:
+        assert connection.execute("SELECT count(*) FROM trades").fetchone() == (0,)
+    with psycopg.connect(shared.url("analytics")) as connection:
+        assert connection.execute("SELECT count(*) FROM trading_analytics").fetchone() == (0,)
+    for name in ("cache", "sessions"):
+        with closing(redis.Redis.from_url(shared.url(name))) as client:
+            assert client.ping()
+    assert httpx.get(shared.url("api") + "/api/health/live", timeout=5).status_code == 200
 
 
 def test_status_names_every_service_with_its_process_and_url(shared):
-    found = shared.status()
+    found = json.loads(shared.run("status", "--json").stdout)
     assert set(found) >= {"services", "data_dir", "supervisor", "running"}
     for name in SERVICES:
         service = found["services"][name]
@@ -165,8 +168,7 @@ def test_two_ups_at_the_same_moment_start_one_instance(local):
     assert sum("NovaDex is up after" in errors for _, errors in outputs) == 1
 
 
-def test_taken_ports_are_left_alone_and_status_says_which_are_used(make_local):
-    local = make_local()
+def test_with_all_ports_taken_up_uses_others_says_which_and_ends_with_ctrl_c(local):
     with ExitStack() as stack:
         for port in DEFAULT_PORTS.values():
             if is_free(port):
@@ -174,11 +176,20 @@ def test_taken_ports_are_left_alone_and_status_says_which_are_used(make_local):
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind(("127.0.0.1", port))
                 listener.listen()
-        local.up()
-        used = {name: service["port"] for name, service in local.status()["services"].items()}
-        assert set(used.values()).isdisjoint(DEFAULT_PORTS.values())
-        assert len(set(used.values())) == len(SERVICES)
-    local.remove()
+        command = local.start("up")
+        assert command.stderr is not None
+        said = list(itertools.takewhile(lambda line: "Everything is up" not in line, command.stderr))
+        found = local.status()["services"]
+        assert {service["status"] for service in found.values()} == {"healthy"}
+        used = {service["port"] for service in found.values()}
+        assert used.isdisjoint(DEFAULT_PORTS.values())
+        assert len(used) == len(SERVICES)
+        assert all(any(str(port) in line for line in said) for port in used)
+        command.send_signal(signal.SIGINT)
+        _, errors = command.communicate(timeout=60)
+    assert command.returncode == 0, errors
+    assert "NovaDex is stopped" in errors
+    assert local.processes() == []
 
 
 def _a_cluster_is_being_made(local: Local) -> bool:
@@ -212,21 +223,6 @@ def test_ctrl_c_during_the_start_leaves_nothing(local, arguments, moment):
     assert {s["status"] for s in local.status()["services"].values()} == {"stopped"}
 
 
-def test_ctrl_c_ends_a_foreground_up_and_everything_it_started(make_local):
-    local = make_local()
-    command = local.start("up")
-    assert command.stderr is not None
-    said = next((line for line in command.stderr if "Everything is up" in line), None)
-    assert said, "it ended before everything was up"
-    assert {s["status"] for s in local.state()["services"].values()} == {"healthy"}
-    command.send_signal(signal.SIGINT)
-    _, errors = command.communicate(timeout=60)
-    assert command.returncode == 0, errors
-    assert "NovaDex is stopped" in errors
-    assert local.processes() == []
-    local.remove()
-
-
 def test_down_where_nothing_runs_says_so(local):
     assert "Nothing of NovaDex was running" in local.down()
     assert not local.data_dir.exists(), "looking at a folder does not make it"
@@ -234,7 +230,7 @@ def test_down_where_nothing_runs_says_so(local):
 
 def test_status_where_there_is_no_instance_says_how_to_start_one(local):
     assert "novadex up --data-dir" in local.run("status").stdout
-    assert local.status()["running"] is False
+    assert json.loads(local.run("status", "--json").stdout)["running"] is False
 
 
 def test_after_down_the_instance_is_known_to_be_stopped(shared):
@@ -266,12 +262,3 @@ def test_the_supervisor_says_on_a_pipe_what_it_did_and_json_is_alone_on_standard
     assert json.loads(done.stdout)["running"]
     assert done.stderr == ""
     assert shared.run("up", "--detach").stdout == ""
-
-
-def test_a_killed_detach_command_leaves_an_instance_that_down_ends(local):
-    command = local.start("up", "--detach")
-    wait_for(lambda: _the_databases_start(local), "databases starting", 20)
-    kill(command.pid)
-    command.communicate(timeout=10)
-    local.down()
-    assert local.processes() == []
