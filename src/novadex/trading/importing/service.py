@@ -265,8 +265,10 @@ async def _market(markets: Markets, symbol: str, *, create: bool) -> Market:
 async def _system_account(db: DatabaseConnection, source: str) -> UUID:
     """Whose trades the source's are; made at its first import."""
     name = f"source:{source}"
-    await db.main.execute(QUERIES.ensure_system_account, [uuid7(), name])
-    account = await db.main.value(QUERIES.system_account, [name])
+    account = await db.main.value(QUERIES.system_account, [name], read_only=True)
+    if account is None:
+        await db.main.execute(QUERIES.ensure_system_account, [uuid7(), name])
+        account = await db.main.value(QUERIES.system_account, [name], read_only=True)
     if account is None:
         raise ConflictError(
             f"The user name {name} belongs to a user that is no system account.",

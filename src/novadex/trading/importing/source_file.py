@@ -40,7 +40,7 @@ class SourceFile:
         self._seekable = disk.seekable()
         self._unpacked_bytes = 0
         self.bytes_total = os.fstat(disk.fileno()).st_size if self._seekable else None
-        self.head = self._read()
+        self.head = self._read_head()
         if not self.head:
             raise ImportFailedError(f"{name} is empty.", hint="Was it fetched completely?")
 
@@ -53,16 +53,23 @@ class SourceFile:
         piece = self.head
         while piece:
             yield piece
-            piece = self._read()
+            piece = self._read(PIECE_BYTES)
 
     def close(self) -> None:
         for opened in (self._content, self._disk):
             if opened is not sys.stdin.buffer:
                 opened.close()
 
-    def _read(self) -> bytes:
+    def _read_head(self) -> bytes:
+        """A whole piece: packed files may come in smaller ones, and the format must be seen."""
+        head = b""
+        while len(head) < PIECE_BYTES and (piece := self._read(PIECE_BYTES - len(head))):
+            head += piece
+        return head
+
+    def _read(self, bytes_max: int) -> bytes:
         try:
-            piece = self._content.read(PIECE_BYTES)
+            piece = self._content.read(bytes_max)
         except BROKEN as error:
             raise _broken(self.name, self.compression, error) from error
         self._unpacked_bytes += len(piece)

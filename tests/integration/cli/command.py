@@ -1,0 +1,57 @@
+"""``novadex`` as a child process that finds this test's databases by the URLs in its environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import DatabasePair
+
+TIMEOUT_S = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Runs commands in a folder of their own, which has no ``.env``."""
+
+    databases: DatabasePair
+    folder: Path
+
+    def start(self, *arguments: str, **kwargs: Any) -> subprocess.Popen[str]:
+        # The worker's rights are those of the application too, as where one URL serves all.
+        environment = {
+            **os.environ,
+            "DATABASE_URL": self.databases.main_url("app"),
+            "ANALYTICS_DATABASE_URL": self.databases.analytics_url("worker"),
+            "REDIS_URL": "redis://127.0.0.1:1",
+            "REDIS_SESSION_URL": "redis://127.0.0.1:1",
+            "HOME": str(self.folder),
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "novadex.cli", *arguments],
+            env=environment,
+            cwd=self.folder,
+            text=True,
+            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **kwargs},
+        )
+
+    def run(self, *arguments: str, code: int = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run it to its end, and expect its exit code."""
+        process = self.start(*arguments, **({} if stdin is None else {"stdin": subprocess.PIPE}))
+        try:
+            output, errors = process.communicate(stdin, timeout=TIMEOUT_S)
+        finally:
+            process.kill()
+            process.wait()
+        assert process.returncode == code, f"{arguments}: {process.returncode}\n{output}\n{errors}"
+        assert "Traceback" not in errors
+        return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        """The one document that it prints."""
+        return json.loads(self.run(*arguments, "--json", code=code).stdout)
