@@ -91,8 +91,8 @@ async def answer_http_error(request: Request, error: HTTPException) -> Response:
     )
 
 
-async def answer_unknown_error(_: Request, __: Exception) -> Response:
-    """What nobody foresaw: it is logged with its traceback, and the answer tells nothing of it."""
+def answer_unknown_error() -> Response:
+    """For what nobody foresaw: the answer tells nothing of it."""
     return error_answer(
         HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL", "The request failed for a reason that is in the server's log."
     )
@@ -101,5 +101,4 @@ async def answer_unknown_error(_: Request, __: Exception) -> Response:
 ERROR_HANDLERS: Handlers = {
     NovaDexError: answer_known_error,
     HTTPException: answer_http_error,
-    Exception: answer_unknown_error,
 }

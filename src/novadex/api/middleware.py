@@ -1,11 +1,15 @@
-"""What happens to every request: it is timed, and its answer carries the headers of a careful server."""
+"""What happens to every request: it is timed, what nobody foresaw is logged and answered, and its answer
+carries the headers of a careful server."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from novadex import metrics
+from novadex.api.answers import answer_unknown_error
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,9 +24,11 @@ NOTHING_MAY_LOAD = (b"content-security-policy", b"default-src 'none'; frame-ance
 DOCS_PATH = "/api/docs"
 """The page of the documentation loads its script and style from elsewhere."""
 
+log = structlog.get_logger("novadex.http")
+
 
 class WatchRequests:
-    """Times each request by its route and adds the security headers."""
+    """Times each request by its route, answers unforeseen failures, adds the security headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -32,7 +38,7 @@ class WatchRequests:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        status = 500
+        status = 0
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -44,6 +50,11 @@ class WatchRequests:
 
         try:
             await self.app(scope, receive, send_with_headers)
+        except Exception:
+            log.exception("request failed", method=scope["method"], route=_route_of(scope))
+            if status:
+                raise  # the answer is under way already: the connection must end
+            await answer_unknown_error()(scope, receive, send_with_headers)
         finally:
             method = scope["method"] if scope["method"] in METHODS else "other"
             route = _route_of(scope)

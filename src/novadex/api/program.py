@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from novadex.api.app import create_app
-from novadex.api.serving import listen, run_together, serve, stop_on_signals
+from novadex.api.serving import closing_in_time, listen, run_together, serve, stop_on_signals
 from novadex.instance import find_endpoints
 from novadex.monitoring.jobs import run_jobs
 from novadex.monitoring.logs import configure_logs
@@ -31,7 +31,7 @@ async def _run(settings: Settings, data_dir: Path | None) -> None:
     endpoints = find_endpoints(settings, data_dir, "app")
     with listen(settings.api_host, settings.api_port, "NOVADEX_API_PORT") as listener:
         async with (
-            DatabaseConnection(endpoints, settings) as database,
+            closing_in_time(DatabaseConnection(endpoints, settings)) as database,
             Monitor("api", database, endpoints, data_dir) as monitor,
         ):
             await run_together(stop, serve(create_app(monitor), listener, stop), run_jobs(monitor.jobs, stop))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -14,15 +14,18 @@ import uvicorn
 from novadex.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import AsyncIterator, Coroutine, Iterator
 
     from starlette.types import ASGIApp
+
+    from novadex.storage.connection import DatabaseConnection
 
 BACKLOG_MAX = 1_024
 CONNECTIONS_MAX = 1_000
 """Further requests are answered with 503."""
 KEEP_ALIVE_S = 30
 SHUTDOWN_S_MAX = 2
+CLOSE_S_MAX = 0.5
 
 log = structlog.get_logger("novadex.http")
 
@@ -84,6 +87,17 @@ def stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
+
+
+@asynccontextmanager
+async def closing_in_time(database: DatabaseConnection) -> AsyncIterator[DatabaseConnection]:
+    """The databases of a program. At its end it does not wait for servers that do not answer."""
+    try:
+        yield database
+    finally:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S_MAX):
+                await database.close()
 
 
 async def run_together(stop: asyncio.Event, *parts: Coroutine[Any, Any, None]) -> None:

@@ -21,8 +21,10 @@ JITTER = 0.1
 """Pauses differ by up to this share, so that what started together does not stay together."""
 REMINDER_S = 60.0
 """A job that keeps failing is logged when it begins to fail and then this often."""
-STOP_S_MAX = 2.0
+STOP_S_MAX = 1.5
 """How long a job may go on after the stop before it is cancelled."""
+CANCEL_S_MAX = 0.5
+"""How long a cancelled job may take to end before it is cancelled again."""
 
 log = structlog.get_logger("novadex.jobs")
 
@@ -134,6 +136,6 @@ async def _end(tasks: dict[asyncio.Task[None], Job]) -> None:
         for task in pending:
             task.cancel()
         if pending:
-            _, pending = await asyncio.wait(pending, timeout=STOP_S_MAX / 2)
+            _, pending = await asyncio.wait(pending, timeout=CANCEL_S_MAX)
     for task in pending:
         log.error("job does not end", job=tasks[task].name)

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
-if TYPE_CHECKING:
-    from novadex.monitoring.checks import Status
+from novadex.monitoring.checks import Status
 
 VERSION = version("novadex")
 MEMORY_SHARE_MAX = 0.9

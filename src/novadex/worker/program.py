@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from novadex.analytics.projection import TradeProjection
-from novadex.api.serving import listen, run_together, serve, stop_on_signals
+from novadex.api.serving import closing_in_time, listen, run_together, serve, stop_on_signals
 from novadex.instance import find_endpoints
 from novadex.monitoring.jobs import Job, run_jobs
 from novadex.monitoring.logs import configure_logs
@@ -42,7 +42,7 @@ async def _run(settings: Settings, data_dir: Path | None) -> None:
     endpoints = find_endpoints(settings, data_dir, "worker")
     with listen(HOST, settings.worker_port, "NOVADEX_WORKER_PORT") as listener:
         async with (
-            DatabaseConnection(endpoints, settings) as database,
+            closing_in_time(DatabaseConnection(endpoints, settings)) as database,
             Monitor("worker", database, endpoints, data_dir) as monitor,
         ):
             jobs = [*monitor.jobs, *worker_jobs(database, stop)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import httpx
 import psutil
@@ -23,9 +24,10 @@ from tests.integration.monitoring.venue import (
     Venue,
     eventually,
     execute,
+    value_of,
     watching,
 )
-from tests.servers import PASSWORD, PostgresServer
+from tests.servers import PASSWORD, PostgresServer, debian_binaries
 
 ANSWER_S_MAX = 0.25
 """Of the slowest answer on a busy machine."""
@@ -272,3 +274,30 @@ async def test_99_of_100_answers_come_within_50_ms(venue: Venue):
             took.append(time.perf_counter() - begun)
     p99_s = sorted(took)[int(len(took) * 0.99)]
     assert p99_s < 0.05
+
+
+async def test_everything_is_watched_on_the_postgresql_of_debian(
+    make_postgres: Callable[..., PostgresServer], cache_url: str, sessions_url: str
+):
+    binaries = debian_binaries(15)
+    if binaries is None:
+        pytest.skip("PostgreSQL 15 is not installed (Debian: postgresql-15)")
+    server = make_postgres(binaries=binaries)
+    pair = DatabasePair(
+        server,
+        server.make_database("watched_main", owner="novadex_owner"),
+        server.make_database("watched_analytics", owner="novadex_owner"),
+    )
+    await asyncio.to_thread(migrate, pair.main_url("owner"), "main")
+    await asyncio.to_thread(migrate, pair.analytics_url("owner"), "analytics")
+    execute(
+        pair.analytics_url(None),
+        "INSERT INTO projections (name, epoch, system_identifier, timeline, xid, id, watermark)"
+        " VALUES ('trades', 1, 1, 1, '1', gen_random_uuid(), now())",
+    )
+    async with watching(pair.endpoints(cache=cache_url, sessions=sessions_url)) as watched:
+        for service in (*SERVERS, "worker"):
+            await watched.becomes(service, "healthy")
+        await eventually(lambda: watched.monitor.figures.latest, "figures were read")
+        await watched.monitor.recorder.record()
+    assert value_of(pair.analytics_url(None), "SELECT count(*) FROM performance_metrics") > 0
