@@ -324,6 +324,11 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except PydanticError as error:
         problems = [_explain(problem) for problem in error.errors(include_input=False)]
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(
+            f".env cannot be read: {error.strerror if isinstance(error, OSError) else 'it is not UTF-8 text'}.",
+            hint="Write it anew, from .env.example.",
+        ) from None
     raise ConfigurationError("; ".join(problems) + ".", hint="Correct it in the environment or in .env.")
 
 

@@ -50,8 +50,8 @@ def load_queries(path: Path) -> Queries:
         lines = text.strip().splitlines()
         while lines and lines[0].startswith("--"):
             purpose.append(lines.pop(0).removeprefix("--").strip())
-        if not purpose or name in queries:
-            raise ValueError(f"{path}: the query {name} has no sentence of purpose, or stands there twice")
+        if not purpose or not lines or name in queries:
+            raise ValueError(f"{path}: the query {name} has no sentence of purpose, no SQL, or stands there twice")
         # The file is part of this package, so its text is as literal as a string in the code.
         sql = cast("LiteralString", "\n".join(lines).strip().removesuffix(";"))
         queries[name] = Query(name, " ".join(purpose), sql)
