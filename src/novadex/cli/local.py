@@ -46,6 +46,7 @@ def up(data_dir: DataDir = None, detach: Detach = False) -> None:
             def when_up() -> None:
                 display.up(report_of(folder).services())
                 display.event(f"Everything is up after {time.monotonic() - begun:.1f} s. Ctrl-C stops it.")
+                display.event(_where_urls(folder))
 
             report = commands.run_in_foreground(folder, settings, display, when_up)
         if report is None:

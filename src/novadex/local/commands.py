@@ -44,7 +44,7 @@ def run_in_foreground(
     while True:
         with try_lock(data_dir) as lock:
             if lock is not None:
-                Supervisor(data_dir, settings, display, lock, programs).run(lambda _: when_up())
+                _supervise(Supervisor(data_dir, settings, display, lock, programs), when_up)
                 return None
         if lock_holder(data_dir) is not None:
             return report(data_dir)
@@ -54,6 +54,16 @@ def run_in_foreground(
                 hint="Look for a novadex process that hangs.",
             )
         time.sleep(0.1)  # a `down` at work, or a supervisor about to sign
+
+
+def _supervise(supervisor: Supervisor, when_up: Callable[[], None]) -> None:
+    try:
+        supervisor.run(lambda _: when_up())
+    except OSError as error:
+        raise UnavailableError(
+            f"The instance in {supervisor.data_dir} cannot be run: {error.strerror or error}.",
+            hint="Is the disk full, or the folder not writable?",
+        ) from error
 
 
 def stop(data_dir: Path, say: Say) -> bool:

@@ -135,7 +135,8 @@ class PipeDisplay:
 
     def log(self, text: str) -> None:
         """Write to the log only."""
-        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # where the disk is full, the waiting command hears it all the same
+            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}", file=sys.stderr, flush=True)
 
     def word(self, word: Event | Up | AlreadyUp | NotUp) -> None:
         """Say it to the waiting command, as long as it waits."""

@@ -10,7 +10,6 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
@@ -35,14 +34,11 @@ SERVER_FOLDERS = ("main", "analytics", "cache", "sessions", "run")
 class FolderLock:
     """The lock of a data folder, held by its supervisor for as long as it lives."""
 
-    file: IO[str]
+    descriptor: int
 
     def sign(self) -> None:
         """Write this process into the lock, for a `down` that comes before anything else is written."""
-        self.file.seek(0)
-        self.file.truncate()
-        self.file.write(msgspec.json.encode(Process.of(os.getpid())).decode())
-        self.file.flush()
+        os.pwrite(self.descriptor, msgspec.json.encode(Process.of(os.getpid())), 0)
 
 
 @contextmanager
@@ -50,14 +46,16 @@ def try_lock(data_dir: Path) -> Generator[FolderLock | None]:
     """The lock, or None where another process holds it."""
     path = data_dir / LOCK_FILE
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield None
             return
-        file.truncate(0)
-        yield FolderLock(file)
+        os.ftruncate(descriptor, 0)  # the one who held it before has ended
+        yield FolderLock(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def lock_holder(data_dir: Path) -> Process | None:
@@ -135,7 +133,7 @@ def open_instance(data_dir: Path, wanted_user: str | None, postgres_major: int) 
             leftover.unlink(missing_ok=True)
     except OSError as error:
         raise UnavailableError(
-            f"The instance in {data_dir} cannot be opened: {error.strerror or error} ({error.filename}).",
+            f"The instance in {data_dir} cannot be opened: {error}.",
             hint="Make room on the disk and the folder writable, or choose another with --data-dir.",
         ) from error
     return instance, Place(instance.instance_id, data_dir, home, user, instance.passwords)

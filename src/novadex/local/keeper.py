@@ -85,23 +85,33 @@ class Keeper:
                 self._check_stopping()
 
     def _bring_up(self) -> None:
-        for attempt in range(1, ATTEMPTS_MAX + 1):
-            try:
-                if self.process is None or self.process.poll() is not None:
-                    self._start()
-                self.service.set_up()
+        for attempts_left in reversed(range(ATTEMPTS_MAX)):
+            problem = self._try_to_bring_up()
+            if problem is None:
                 break
-            except (DiedError, UnavailableError) as error:
-                self._check_stopping()
-                if isinstance(error, TimeoutExceededError):
-                    raise
-                if attempt == ATTEMPTS_MAX:
-                    raise self._not_started(error) from None
-                # The server may have been killed under the set-up: it gets another chance.
-                self.desk.say(f"{self.service.name}: {error}; trying again")
+            self._check_stopping()
+            if not attempts_left:
+                raise problem
+            # It may have been killed just now: it gets another chance.
+            self.desk.say(f"{problem.message} Trying again.")
         self.desk.record(self.service.name, "healthy")
         self.desk.usable[self.service.name].set()
         self.desk.inbox.put(Usable(self.service.name))
+
+    def _try_to_bring_up(self) -> UnavailableError | None:
+        """Start it where it does not run, and set it up; returns what kept it from that and may not next time."""
+        if self.process is None or self.process.poll() is not None:
+            try:
+                self._start()
+            except DiedError as error:
+                return UnavailableError(f"{self.service.name} {error}.", hint=self._last_words())
+        try:
+            self.service.set_up()
+        except TimeoutExceededError:
+            raise
+        except UnavailableError as error:
+            return error
+        return None
 
     def _start(self) -> None:
         """Start it and wait until it serves, on another port where somebody was faster."""
@@ -215,7 +225,7 @@ class Keeper:
             if self.restart_asked.is_set():
                 self.restart_asked.clear()
                 self.halt()
-                return "is started again, as the address of a server changed"
+                return "has to learn the new address of a server"
             now = time.monotonic()
             if now - checked < CHECK_S:
                 continue
@@ -298,11 +308,6 @@ class Keeper:
     def _check_stopping(self) -> None:
         if self.desk.stopping.is_set():
             raise StoppingError
-
-    def _not_started(self, error: DiedError | UnavailableError) -> UnavailableError:
-        if isinstance(error, UnavailableError):
-            return error
-        return UnavailableError(f"{self.service.name} {error}.", hint=self._last_words())
 
     def _last_words(self) -> str:
         log = self.place.log(self.service.name)

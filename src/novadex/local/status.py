@@ -43,7 +43,7 @@ class Report:
                 name: {
                     "status": service.status,
                     "pid": service.process.pid if service.process else None,
-                    "url": service.url if service.status != "stopped" else None,
+                    "url": service.url if service.status not in ("stopped", "failed") else None,
                     "port": service.port,
                     "detail": service.detail,
                 }
@@ -110,4 +110,10 @@ def row(name: str, service: Service) -> tuple[str, ...]:
     elif service.port:
         address = f"127.0.0.1:{service.port}"
     pid = str(service.process.pid) if service.process else "-"
-    return (name, service.status, address if service.status != "stopped" else "-", pid, service.detail or "")
+    return (
+        name,
+        service.status,
+        address if service.status not in ("stopped", "failed") else "-",
+        pid,
+        service.detail or "",
+    )

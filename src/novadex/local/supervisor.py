@@ -213,7 +213,7 @@ def _as_novadex_error(name: ServiceName, error: Exception) -> NovaDexError:
         return error
     if isinstance(error, OSError):
         return UnavailableError(
-            f"{name} could not be started: {error.strerror or error} ({error.filename}).",
+            f"{name} could not be started: {error}.",
             hint="Is the disk full, or the folder not writable?",
         )
     return UnavailableError(f"{name} could not be started: {type(error).__name__}: {error}.")

@@ -130,7 +130,7 @@ def test_a_program_that_does_not_start_fails_with_the_last_lines_of_its_log(kept
     assert isinstance(message.error, UnavailableError)
     assert "ended with exit code 1" in str(message.error)
     assert "told to fail" in str(message.error)
-    assert sum("trying again" in text for text in kept.desk.display.said) == keeping.ATTEMPTS_MAX - 1
+    assert sum("Trying again" in text for text in kept.desk.display.said) == keeping.ATTEMPTS_MAX - 1
 
 
 def test_a_program_that_starts_at_the_second_attempt_is_usable(kept):
