@@ -1,4 +1,4 @@
-"""What the worker keeps in order: partitions are there before they are needed, old keys go."""
+"""What the worker keeps in order: partitions are there before they are needed, old keys and figures go."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import structlog
 
 from novadex import metrics
 from novadex.errors import NovaDexError
-from novadex.storage.queries import load_queries
+from novadex.storage.queries import Query, load_queries
 
 if TYPE_CHECKING:
     from novadex.storage.database import Database
 
 MONTHS_AHEAD = 3
 IDEMPOTENCY_KEYS_DAYS = 7
+FIGURES_DAYS = 7
 DELETE_BATCH_ROWS = 5_000
 DELETE_BATCHES_MAX = 200
 """Of one run; what is left is for the next."""
@@ -45,11 +46,24 @@ async def make_partitions(database: Database) -> int:
 
 
 async def delete_old_idempotency_keys(main: Database) -> int:
-    """Delete the keys that are past their seven days, in batches; returns how many."""
+    """Delete the keys that are past their seven days; returns how many."""
+    deleted = await _delete_in_batches(main, QUERIES.delete_old_idempotency_keys, IDEMPOTENCY_KEYS_DAYS)
+    metrics.idempotency_keys_deleted.inc(deleted)
+    return deleted
+
+
+async def delete_old_figures(analytics: Database) -> int:
+    """Delete what was recorded in performance_metrics more than a week ago; returns how many rows. Where
+    this role may not delete there, the operator decides how long figures are kept."""
+    if not await analytics.value(QUERIES.may_delete_figures, read_only=True):
+        return 0
+    return await _delete_in_batches(analytics, QUERIES.delete_old_figures, FIGURES_DAYS)
+
+
+async def _delete_in_batches(database: Database, query: Query, days: int) -> int:
     deleted = 0
     for _ in range(DELETE_BATCHES_MAX):
-        count = await main.execute(QUERIES.delete_old_idempotency_keys, (IDEMPOTENCY_KEYS_DAYS, DELETE_BATCH_ROWS))
-        metrics.idempotency_keys_deleted.inc(count)
+        count = await database.execute(query, (days, DELETE_BATCH_ROWS))
         deleted += count
         if count < DELETE_BATCH_ROWS:
             break

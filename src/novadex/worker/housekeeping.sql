@@ -21,3 +21,18 @@ WHERE ctid = ANY (ARRAY(
     WHERE created_at < now() - make_interval(days => $1::integer)
     LIMIT $2
 ));
+
+-- name: may_delete_figures
+-- Whether this role may delete from performance_metrics.
+SELECT has_table_privilege('public.performance_metrics', 'DELETE');
+
+-- name: delete_old_figures
+-- Deletes some of the figures that are older than so many days.
+DELETE FROM public.performance_metrics
+WHERE id = ANY (ARRAY(
+    SELECT id
+    FROM public.performance_metrics
+    WHERE id < public.uuid_at(now() - make_interval(days => $1::integer))
+    ORDER BY id
+    LIMIT $2
+));

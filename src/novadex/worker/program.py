@@ -16,7 +16,7 @@ from novadex.monitoring.monitor import Monitor
 from novadex.settings import Settings, load_settings
 from novadex.storage.connection import DatabaseConnection
 from novadex.worker.app import create_app
-from novadex.worker.housekeeping import delete_old_idempotency_keys, make_partitions
+from novadex.worker.housekeeping import delete_old_figures, delete_old_idempotency_keys, make_partitions
 
 if TYPE_CHECKING:
     import asyncio
@@ -56,6 +56,7 @@ def worker_jobs(database: DatabaseConnection, stop: asyncio.Event) -> list[Job]:
         "partitions_main": partial(make_partitions, database.main),
         "partitions_analytics": partial(make_partitions, database.analytics),
         "old_idempotency_keys": partial(delete_old_idempotency_keys, database.main),
+        "old_figures": partial(delete_old_figures, database.analytics),
     }
     return [
         Job("trade_projection", partial(projection.run, stop), interval_s=RESTART_S, deadline_s=None),

@@ -12,7 +12,7 @@ from psycopg.sql import SQL, Identifier
 from novadex.errors import NovaDexError
 from novadex.storage.connection import DatabaseConnection
 from novadex.worker import housekeeping
-from novadex.worker.housekeeping import MONTHS_AHEAD, delete_old_idempotency_keys, make_partitions
+from novadex.worker.housekeeping import MONTHS_AHEAD, delete_old_figures, delete_old_idempotency_keys, make_partitions
 from tests.conftest import DatabasePair
 from tests.integration.monitoring.venue import execute, value_of
 
@@ -83,6 +83,29 @@ async def test_keys_past_their_seven_days_go_and_younger_ones_stay(
     assert value_of(url, "SELECT count(*) FROM idempotency_keys WHERE starts_with(key, 'young')") == 50
     assert value_of(url, "SELECT count(*) FROM idempotency_keys") == 50
     assert await delete_old_idempotency_keys(worker_db.main) == 0
+
+
+async def test_figures_past_their_week_go_where_the_role_may_delete(
+    worker_db: DatabaseConnection, fresh_databases: DatabasePair
+):
+    owner = fresh_databases.analytics_url("owner")
+    partitions = "SELECT ensure_partitions('performance_metrics', now() - interval '8 days', now())"
+    execute(owner, partitions)
+    insert = (
+        "INSERT INTO performance_metrics (id, recorded_at, instance, name, value)"
+        " SELECT overlay(overlay(gen_random_uuid()::text PLACING '7' FROM 15 FOR 1)"
+        " PLACING left(uuid_at(moment)::text, 13) FROM 1 FOR 13)::uuid, moment, 'api@test:1', 'novadex_up', 1"
+        " FROM (SELECT now() - %s::interval AS moment, generate_series(1, %s)) AS moments"
+    )
+    execute(owner, insert, ("7 days 1 minute", 250))
+    execute(owner, insert, ("6 days 23 hours", 50))
+    count = "SELECT count(*) FROM performance_metrics"
+    execute(owner, "REVOKE DELETE ON performance_metrics FROM novadex_worker")
+    assert await delete_old_figures(worker_db.analytics) == 0
+    assert value_of(owner, count) == 300
+    execute(owner, "GRANT DELETE ON performance_metrics TO novadex_worker")
+    assert await delete_old_figures(worker_db.analytics) == 250
+    assert value_of(owner, count) == 50
 
 
 async def test_one_run_deletes_a_bounded_number(
