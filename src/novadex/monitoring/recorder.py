@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from psycopg import errors
-from uuid_utils.compat import uuid7
 
 from novadex import metrics
+from novadex.ids import uuid7
 from novadex.monitoring.database_probe import QUERIES
 
 if TYPE_CHECKING:
