@@ -33,18 +33,23 @@ class Process(msgspec.Struct, frozen=True):
 
     pid: int
     started: float
-    """When it started, in seconds since 1970, as the operating system says."""
+    """When it started, in seconds since the machine did: a clock that is set does not change it."""
 
     def alive(self) -> bool:
         try:
             process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+            same = abs(_started(process) - self.started) < 1.5  # the machine's start is known to the second
+            return same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             return False
 
     @classmethod
     def of(cls, pid: int) -> Process:
-        return cls(pid, psutil.Process(pid).create_time())
+        return cls(pid, _started(psutil.Process(pid)))
+
+
+def _started(process: psutil.Process) -> float:
+    return process.create_time() - psutil.boot_time()
 
 
 class Service(msgspec.Struct):

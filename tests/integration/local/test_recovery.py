@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -11,7 +12,7 @@ import psycopg
 import pytest
 import redis
 
-from tests.integration.local.running import SERVERS, SERVICES, Local, kill, lives, wait_for
+from tests.integration.local.running import SERVERS, SERVICES, Local, is_root, kill, lives, wait_for
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -154,13 +155,17 @@ def test_a_supervisor_killed_while_the_databases_start_starts_afresh(local):
 
 def test_a_lock_whose_number_another_process_has_by_now_does_not_stop_the_start(shared):
     shared.down()
-    # As after a crash of the machine, where numbers begin anew: here it is this test's.
-    lock = shared.data_dir / "main" / "postmaster.pid"
-    lock.write_text(f"{os.getpid()}\n{shared.data_dir / 'main'}\n1700000000\n5432\n\n127.0.0.1\n  1 1\nready   \n")
-    owner = lock.parent.stat()
-    os.chown(lock, owner.st_uid, owner.st_gid)
-    lock.chmod(0o600)
-    shared.up()
+    owner = (shared.data_dir / "main").stat()
+    user = owner.st_uid if is_root() else None
+    # As after a crash of the machine, where numbers begin anew.
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, cwd="/", user=user) as other:
+        lock = shared.data_dir / "main" / "postmaster.pid"
+        lock.write_text(f"{other.pid}\n{lock.parent}\n1700000000\n5432\n\n127.0.0.1\n  1 1\nready   \n")
+        os.chown(lock, owner.st_uid, owner.st_gid)
+        lock.chmod(0o600)
+        shared.up()
+        assert other.poll() is None
+        other.communicate(b"")
 
 
 def test_a_worker_that_ignores_sigterm_is_ended_by_force(shared):
