@@ -99,7 +99,7 @@ async def _import(
                 say(f"novadex: stopped; {added:,} trades were added and stay. The same command again continues.")
                 raise
     if report.rejects_file is not None:
-        say(f"{report.rejected:,} lines were skipped: see {report.rejects_file}")
+        say(f"{report.rejected:,} lines were skipped: see {_path(report)}")
     if not wait:
         return report, "not waited for"
     return report, await _until_visible(data_dir)
@@ -144,9 +144,15 @@ def _document(report: ImportReport, analytics: Analytics) -> dict[str, Any]:
         "duplicates": report.duplicates,
         "rejected": report.rejected,
         "seconds": report.seconds,
-        "rejects_file": None if report.rejects_file is None else str(report.rejects_file),
+        "rejects_file": _path(report),
         "analytics": analytics,
     }
+
+
+def _path(report: ImportReport) -> str | None:
+    from novadex.trading.importing.records import printable
+
+    return None if report.rejects_file is None else printable(str(report.rejects_file))
 
 
 def _sentence(report: ImportReport) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import psycopg
 import pytest
 from uuid_utils.compat import uuid7
@@ -206,6 +208,19 @@ async def test_what_is_no_list_of_trades_fails_whole(load: Load, main_url: Calla
         with pytest.raises(ImportFailedError):
             await load(HOSTILE[kind], on_error=on_error)
     assert count(main_url("readonly")) == 0
+
+
+async def test_what_a_file_says_reaches_no_terminal_unescaped(load: Load):
+    for content in (
+        LINES[0].replace("True,", "\x1b[2J,").encode() + b"1,\xff,3,6,1723161255342,True,True\n",
+        b'{"id": 1, "symbol": "\x7f\\u001b[2J\\ud800"}\n',
+        b"id,\x1b[2J,\xff,user_id,base_amount\n",
+    ):
+        with pytest.raises(ImportFailedError) as caught:
+            await load(content)
+        said = json.loads(msgspec.json.encode(caught.value.as_dict()))
+        assert "\\x1b" in said["message"]
+        assert all(text.isprintable() for text in (said["message"], *said["details"].values()))
 
 
 @pytest.mark.parametrize("content", [dumps.BINANCE_HEADER.encode(), b"[]", b" [ \n ] "])

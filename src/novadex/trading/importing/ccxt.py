@@ -47,7 +47,7 @@ class CcxtTrades:
                 value = DECODER.decode(raw)
             except (json.JSONDecodeError, RecursionError) as error:
                 reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-                chunk.rejects.append(BadLine(number, "line", raw, f"the line is no JSON: {reason}.", raw))
+                chunk.rejects.append(BadLine.of(number, "line", raw, f"the line is no JSON: {reason}.", raw))
                 continue
             self._add(number, raw, value, chunk)
 

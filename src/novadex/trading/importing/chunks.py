@@ -59,11 +59,11 @@ class Chunk:
     """Why the file cannot be read after it."""
 
     def reject(self, place: Place, error: ValidationError, value: object, raw: str) -> None:
-        self.rejects.append(BadLine(place, error.field, str(value), error.message, raw))
+        self.rejects.append(BadLine.of(place, error.field, value, error.message, raw))
 
     def reject_overlong(self, place: Place, beginning: str) -> None:
         reason = f"the line is longer than {LINE_BYTES_MAX:,} bytes."
-        self.rejects.append(BadLine(place, "line", beginning, reason, beginning))
+        self.rejects.append(BadLine.of(place, "line", beginning, reason, beginning))
 
     def before(self, place: Place) -> Chunk:
         """The part of it that stands before a place in the file."""

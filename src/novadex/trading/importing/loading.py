@@ -238,7 +238,7 @@ class ChunkLoader:
 
 
 def _bad_line(chunk: Chunk, ordinal: int, field: str, value: str, reason: str) -> BadLine:
-    return BadLine(chunk.places[ordinal], field, value, reason, chunk.raws[ordinal])
+    return BadLine.of(chunk.places[ordinal], field, value, reason, chunk.raws[ordinal])
 
 
 def _is_missing_partition(error: Exception) -> bool:

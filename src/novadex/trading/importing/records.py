@@ -25,6 +25,18 @@ class ImportFailedError(NovaDexError):
     code = "IMPORT_FAILED"
 
 
+VALUE_CHARACTERS_MAX = 200
+
+
+def printable(text: str) -> str:
+    r"""Text of a file or a file's name, safe for a terminal and for JSON.
+
+    >>> printable("a\x1b[31m\udcff")
+    'a\\x1b[31m\\udcff'
+    """
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
 @dataclass(frozen=True, slots=True)
 class BadLine:
     """A line that is not imported, and why."""
@@ -34,6 +46,11 @@ class BadLine:
     value: str
     reason: str
     raw: str
+    """As it stands in the file; value and reason are ``printable``."""
+
+    @classmethod
+    def of(cls, place: Place, field: str, value: object, reason: str, raw: str) -> BadLine:
+        return cls(place, field, printable(str(value)[:VALUE_CHARACTERS_MAX]), printable(reason), raw)
 
     @property
     def line(self) -> int:

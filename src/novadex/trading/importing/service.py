@@ -233,7 +233,7 @@ class _Run:
             line=bad.line,
             **({} if bad.element is None else {"element": bad.element}),
             field=bad.field,
-            value=bad.value[:200],
+            value=bad.value,
             **self._counts(),
         )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias, cast
 
 from novadex.errors import UsageError
-from novadex.trading.importing.records import ImportFailedError
+from novadex.trading.importing.records import ImportFailedError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,13 +95,17 @@ def _open_on_disk(file: str) -> tuple[str, io.BufferedReader]:
     if file == STDIN:
         return "standard input", cast("io.BufferedReader", sys.stdin.buffer)
     try:
-        return Path(file).name, cast("io.BufferedReader", Path(file).open("rb", buffering=BUFFER_BYTES))
+        return printable(Path(file).name), cast("io.BufferedReader", Path(file).open("rb", buffering=BUFFER_BYTES))
     except FileNotFoundError:
-        raise UsageError(f"There is no file {file}.", hint="Check the name.") from None
+        raise UsageError(f"There is no file {printable(file)}.", hint="Check the name.") from None
     except IsADirectoryError:
-        raise UsageError(f"{file} is a folder.", hint="Name one file; import several one after another.") from None
+        raise UsageError(
+            f"{printable(file)} is a folder.", hint="Name one file; import several one after another."
+        ) from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"{file} cannot be opened: {getattr(error, 'strerror', None) or error}.") from None
+        raise UsageError(
+            f"{printable(file)} cannot be opened: {getattr(error, 'strerror', None) or error}."
+        ) from None
 
 
 def _unpack(name: str, disk: io.BufferedReader) -> tuple[Content, str | None]:
@@ -125,7 +129,7 @@ def _only_member(name: str, disk: io.BufferedReader) -> IO[bytes]:
     archive = zipfile.ZipFile(disk)
     members = [member for member in archive.infolist() if not member.is_dir()]
     if len(members) != 1:
-        names = ", ".join(member.filename[:80] for member in members[:NAMED_MEMBERS_MAX])
+        names = ", ".join(printable(member.filename[:80]) for member in members[:NAMED_MEMBERS_MAX])
         more = ", ..." if len(members) > NAMED_MEMBERS_MAX else ""
         raise ImportFailedError(
             f"{name} holds {len(members)} files{': ' if names else ''}{names}{more}; it must hold exactly one.",

@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from novadex.ids import id_of_source
+from novadex.money import EXACT
 from novadex.trading.importing.binance import FIELDS, BinanceLines
 from novadex.trading.importing.chunks import Chunk
 from novadex.trading.importing.market_trades import MarketTrades
+from novadex.trading.importing.records import printable
 from novadex.trading.importing.text_lines import Block
 from tests.unit.trading.importing.conftest import ACCOUNT, NOW_S, make_market
 
@@ -123,7 +125,7 @@ def test_a_bad_line_names_its_number_its_field_and_its_value(
     assert (reject.line, reject.field, reject.raw) == (2, wrong, line)
     assert reason in reject.reason
     if reason != "agree":
-        assert reject.value == bad.split(",")[1 if field == "is_best_match" else 0]
+        assert reject.value == printable(bad.split(",")[1 if field == "is_best_match" else 0])
 
 
 @pytest.mark.parametrize(
@@ -172,7 +174,7 @@ def test_the_plain_way_and_the_strict_way_give_the_same_line(
 ):
     trades = MarketTrades(make_market(), "binance", ACCOUNT, FIELDS, now=lambda: NOW_S)
     time = f"{moment}{'' if micros is None else f'{micros:03}'}"
-    quote = f"{price * base:f}"
+    quote = f"{EXACT.multiply(price, base):f}"
     columns = [str(id), f"{price:f}" + "0" * padding, f"{base:f}" + "0" * padding, quote, time, str(maker), "True"]
     plain, strict = Chunk(), Chunk()
     lines = BinanceLines(trades, header=False)
