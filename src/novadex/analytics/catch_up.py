@@ -15,7 +15,7 @@ from novadex.errors import TimeoutExceededError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ALIVE_S = 3 * 1.0
+ALIVE_S = 2.0
 """A projector at work stores its position every second, so one that has not for this long is taken for gone."""
 STALLED_S_MAX = 60.0
 WAIT_S_MAX = 6 * 3600.0
@@ -62,7 +62,9 @@ async def catch_up(
         if progress is not None and now - told_at >= PROGRESS_INTERVAL_S:
             told_at = now
             progress(CatchUpProgress(await _waiting(projection, state, target), now - started))
-        if state is None or state.age_s > ALIVE_S:
+        # Where this projector has just stored the position, nobody else is at work.
+        own = projection.state
+        if state is None or state.age_s > ALIVE_S or (own and own.position == state.position):
             step = await projection.step(store_now=True)
             if step.outcome is Outcome.APPLIED:
                 continue
@@ -79,12 +81,12 @@ async def _sample(projection: TradeProjection) -> LogSample:
 
 def _has_reached(state: ProjectionState, target: LogSample) -> bool:
     """Whether every transaction that was committed at the target's snapshot is applied."""
-    return state.identity == target.identity and state.position.xid >= target.next_xid
+    return state.identity == target.identity and state.position.xid >= target.committed_below
 
 
 async def _waiting(projection: TradeProjection, state: ProjectionState | None, target: LogSample) -> int:
     async with projection.main.transaction(read_only=True) as session:
-        return await count_rows(session, state.position if state else START, target.next_xid)
+        return await count_rows(session, state.position if state else START, target.committed_below)
 
 
 def _stalled(seconds: float) -> TimeoutExceededError:

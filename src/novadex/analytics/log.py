@@ -30,15 +30,21 @@ class LogSample:
     """By main's clock, a little before the snapshot was taken."""
     horizon: int
     """Rows of transactions below it are final."""
+    committed_below: int
+    """Transactions that were committed are below it."""
     next_xid: int
-    """Transactions that began to write before ``sampled_at`` are below it."""
+    """Transactions that had begun to write before ``sampled_at`` are below it, the open ones too."""
     waiting: bool
     """Whether final rows stand behind the position that was asked about."""
 
 
 async def take_sample(session: Session, position: Position) -> LogSample:
+    """Look at the log; comes first in a transaction, for it decides how the others are planned."""
+    await session.execute(SQL.read_in_order)
     (row,) = await session.query(SQL.sample, [str(position.xid), position.id])
-    return LogSample(identity_of(row), row.sampled_at, row.horizon, row.next_xid, row.waiting)
+    return LogSample(
+        identity_of(row), row.sampled_at, row.horizon, row.committed_below, row.next_xid, row.waiting
+    )
 
 
 async def read_rows(session: Session, after: Position, horizon: int, rows_max: int) -> bytes:
@@ -51,6 +57,11 @@ async def read_rows(session: Session, after: Position, horizon: int, rows_max: i
 async def count_rows(session: Session, after: Position, horizon: int, count_max: int = WAITING_COUNTED_MAX) -> int:
     """How many final rows stand behind a position; counts to ``count_max`` at most."""
     return await session.value(SQL.count_rows, [str(after.xid), after.id, str(horizon), count_max])
+
+
+async def partitioned_months(session: Session) -> list[datetime]:
+    """The months that main can hold trades of."""
+    return [row.month for row in await session.query(SQL.months)]
 
 
 class Watermarks:

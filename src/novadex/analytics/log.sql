@@ -2,12 +2,23 @@
 -- Rows below the horizon, the oldest transaction id that is still open, are final: no row can appear among
 -- them any more, so reading on from a position misses none.
 
+-- name: read_in_order
+-- For this transaction: only plans that walk down the index of the log. A partition that was empty when the plan
+-- was made, or when statistics were last taken, would be read whole otherwise.
+SELECT
+    set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+    set_config('enable_sort', 'off', true);
+
 -- name: sample
 -- Who main is, where its log is final, and whether rows wait behind the position ($1, $2).
+-- next_xid is the next id to be given out: age() counts from it, and the snapshot lends the bits above 32. The
+-- snapshot's own xmax is only above what was completed.
 SELECT
     transaction_timestamp() AS sampled_at,
     pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
-    pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_xid,
+    pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS committed_below,
+    pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+        + ((age('3'::xid)::bigint + 3 - pg_snapshot_xmax(pg_current_snapshot())::text::bigint) & 4294967295) AS next_xid,
     (SELECT epoch FROM recovery_epoch) AS epoch,
     CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
         THEN (SELECT system_identifier FROM pg_control_system()) ELSE 0 END AS system_identifier,
@@ -42,3 +53,11 @@ COPY (
 SELECT count(*) FROM (
     SELECT FROM trades WHERE (xid, id) > ($1::xid8, $2::uuid) AND xid < $3::xid8 LIMIT $4
 ) AS waiting;
+
+-- name: months
+-- The months that trades have partitions for.
+SELECT to_date(right(c.relname, 7), 'YYYY_MM')::timestamp AT TIME ZONE 'UTC' AS month
+FROM pg_inherits AS i
+JOIN pg_class AS c ON c.oid = i.inhrelid
+WHERE i.inhparent = 'trades'::regclass
+ORDER BY month;

@@ -153,6 +153,7 @@ class TradeProjection:
                 SQL.begin,
                 [sample.identity.epoch, sample.identity.system_identifier, sample.identity.timeline],
             )
+            self._state = await self.load_state()
             return Step(Outcome.APPLIED)
         if other_life:
             return await self._rebuild(other_life)
@@ -227,6 +228,11 @@ class TradeProjection:
         return Step(Outcome.APPLIED, report.applied, report.set_aside)
 
     # What is shown
+
+    @property
+    def state(self) -> ProjectionState | None:
+        """The projection as this projector stored it; None while another may have moved it."""
+        return self._state
 
     @property
     def lag_s(self) -> float | None:

@@ -29,6 +29,10 @@ FROM (
 ) AS months
 WHERE to_regclass('public.trade_facts_' || to_char(month, 'YYYY_MM')) IS NULL;
 
+-- name: ensure_partition
+-- Makes the partition of month $1 where it is missing.
+SELECT ensure_partitions('trade_facts', $1, $1);
+
 -- name: insert_facts
 -- The rows $1 to $2 as facts; those that are facts already are left out.
 INSERT INTO trade_facts (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from novadex.analytics.batch import apply_batch
 from novadex.analytics.limits import allow_long_work
-from novadex.analytics.log import count_rows, read_rows, take_sample
+from novadex.analytics.log import count_rows, partitioned_months, read_rows, take_sample
 from novadex.analytics.position import START, MainIdentity, Position, ProjectionState
 from novadex.errors import IntegrityFaultError, UnavailableError
 from novadex.storage.queries import load_queries
@@ -70,6 +70,7 @@ async def rebuild_trades(
     """
     started = time.monotonic()
     identity, end, trades = await _measure(main)
+    await _make_partitions(main, analytics)
     rows_max = max(settings.projection_batch_max, BATCH_ROWS_MIN)
     async with analytics.transaction() as session:
         await allow_long_work(session)
@@ -117,6 +118,14 @@ async def _measure(main: Database) -> tuple[MainIdentity, int, int]:
         sample = await take_sample(session, START)
         trades = await count_rows(session, START, sample.horizon, TRADES_MAX)
     return sample.identity, sample.horizon, trades
+
+
+async def _make_partitions(main: Database, analytics: Database) -> None:
+    """Before the long transaction, which would hold the lock that making one takes until its end."""
+    async with main.transaction(read_only=True) as session:
+        months = await partitioned_months(session)
+    for month in months:
+        await analytics.query(SQL.ensure_partition, [month])
 
 
 async def _read(main: Database, identity: MainIdentity, after: Position, end: int, rows_max: int) -> bytes:
