@@ -107,6 +107,8 @@ async def _import(
 
 async def _until_visible(data_dir: Path | None) -> Analytics:
     """The trades are committed whatever comes of this: analytics follow by themselves."""
+    import psycopg
+
     from novadex.analytics.catch_up import ALIVE_S, catch_up
     from novadex.analytics.projection import TradeProjection
     from novadex.errors import TimeoutExceededError, UnavailableError
@@ -127,8 +129,8 @@ async def _until_visible(data_dir: Path | None) -> Analytics:
         except TimeoutExceededError:
             say(f"After {ANALYTICS_WAIT_S_MAX:.0f} s the analytics are still behind; they go on by themselves.")
             return "behind"
-        except UnavailableError as error:
-            say(f"The trades are in, but the analytics cannot be asked: {error.message}")
+        except (UnavailableError, psycopg.Error) as error:
+            say(f"The trades are in, but the analytics cannot be asked: {error}")
             return "unavailable"
     return "visible"
 

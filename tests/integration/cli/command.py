@@ -23,11 +23,10 @@ class Command:
     folder: Path
 
     def start(self, *arguments: str, **kwargs: Any) -> subprocess.Popen[str]:
-        # The worker's rights are those of the application too, as where one URL serves all.
         environment = {
             **os.environ,
             "DATABASE_URL": self.databases.main_url("app"),
-            "ANALYTICS_DATABASE_URL": self.databases.analytics_url("worker"),
+            "ANALYTICS_DATABASE_URL": self.databases.analytics_url("app"),
             "REDIS_URL": "redis://127.0.0.1:1",
             "REDIS_SESSION_URL": "redis://127.0.0.1:1",
             "HOME": str(self.folder),

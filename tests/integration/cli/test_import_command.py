@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,17 @@ async def test_it_waits_until_the_worker_has_made_the_trades_visible(
     finally:
         stop.set()
         await worker
+
+
+def test_without_analytics_the_trades_are_in_all_the_same(
+    novadex: Command, dump: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("NOVADEX_POOL_WAIT_S_MAX", "1")
+    away = Command(replace(novadex.databases, analytics="there_is_none"), novadex.folder)
+    done = away.run("import", "trades", str(dump), "--market", MARKET, "--create-market", "--json")
+    document = json.loads(done.stdout)
+    assert (document["added"], document["analytics"]) == (500, "unavailable")
+    assert "The trades are in" in done.stderr
 
 
 async def test_an_interrupt_says_what_is_in_and_the_next_import_continues(

@@ -188,24 +188,25 @@ class _Run:
             if first_bad is not None:
                 raise self._stopped_at(first_bad)
             if chunk.failure is not None:
-                failure = chunk.failure
-                raise ImportFailedError(f"{failure.message} {self._so_far()}", hint=failure.hint, **self._counts())
+                raise self._with_counts(chunk.failure, chunk.failure.hint)
 
     async def _write(self, chunk: Chunk, loader: ChunkLoader) -> None:
         started = time.perf_counter()
         try:
             written = await loader.write(chunk)
         except NovaDexError as error:
-            message = f"{error.message} {self._so_far()}"
-            raise type(error)(message, hint=CONTINUE, **{**error.details, **self._counts()}) from error
+            raise self._with_counts(error, CONTINUE) from error
         self._size.learn(len(chunk.lines), time.perf_counter() - started)
         self._added += written.added
         self._duplicates += written.duplicates
         if written.rejects and self._stop:
             raise self._stopped_at(written.rejects[0])
         bad = sorted([*chunk.rejects, *written.rejects], key=lambda line: (line.line, line.element or 0))
-        if bad:
-            await in_thread(partial(self._rejects.write, bad))
+        try:
+            if bad:
+                await in_thread(partial(self._rejects.write, bad))
+        except NovaDexError as error:
+            raise self._with_counts(error, error.hint) from error
         self._rejected += len(bad)
         if self._on_progress is not None:
             counts = self._counts()
@@ -218,6 +219,11 @@ class _Run:
             "duplicates": self._duplicates,
             "rejected": self._rejected,
         }
+
+    def _with_counts(self, error: NovaDexError, hint: str | None) -> NovaDexError:
+        """The same error, which says how far the import came."""
+        details = {**error.details, **self._counts()}
+        return type(error)(f"{error.message} {self._so_far()}", hint=hint, **details)
 
     def _so_far(self) -> str:
         known = f", {self._duplicates:,} were there before" if self._duplicates else ""

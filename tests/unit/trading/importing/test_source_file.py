@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import random
 import socket
 import threading
 import zipfile
@@ -84,6 +85,25 @@ def test_a_damaged_packed_file_is_refused(tmp_path: Path, kind: str):
     path.write_bytes(data)
     with pytest.raises(ImportFailedError, match="cannot be read to its end"):
         read(path)
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zip"])
+def test_whatever_is_damaged_the_content_is_right_or_refused(tmp_path: Path, kind: str):
+    draw = random.Random(5)  # noqa: S311 - no secret
+    content = b"1,2,3\n" * 500
+    whole = gzip.compress(content) if kind == "gzip" else zipped(("data/", b""), ("data/trades.csv", content))
+    path = tmp_path / "trades.dat"
+    refused = 0
+    for _ in range(1_500):
+        data = bytearray(whole)
+        for _ in range(draw.randint(1, 4)):
+            data[draw.randrange(4, len(data))] = draw.randrange(256)
+        path.write_bytes(data)
+        try:
+            assert read(path) == content
+        except ImportFailedError:
+            refused += 1
+    assert 100 < refused < 1_500
 
 
 def test_a_zip_holds_exactly_one_file(tmp_path: Path):
