@@ -599,12 +599,19 @@ GRANT SELECT ON recovery_epoch, assets, markets, users, wallets, user_sessions, 
 GRANT SELECT ON recovery_epoch, assets, markets, orders, order_events, trades, liquidity_positions, portfolio_snapshots
     TO novadex_readonly;
 GRANT SELECT (id, kind, username, role, status, created_at, updated_at) ON users TO novadex_readonly;
-GRANT INSERT ON assets, markets, users, wallets, user_sessions, orders, order_events, trades, idempotency_keys,
-    liquidity_positions, portfolio_snapshots, notifications, audit_log TO novadex_app;
+GRANT INSERT ON assets, markets, users, wallets, user_sessions, orders, idempotency_keys, liquidity_positions,
+    portfolio_snapshots, notifications, audit_log TO novadex_app;
+-- All columns but xid: the log's order is the server's to say.
+GRANT INSERT (id, user_id, market_id, base_decimals, quote_decimals, type, side, liquidity, base_amount, quote_amount,
+    price, fee_amount, fee_asset_id, executed_at, sequence, match_id, order_id, source, source_trade_id)
+    ON trades TO novadex_app;
+GRANT INSERT (id, order_id, version, market_id, market_sequence, type, status, quantity, filled_quantity, price, reason,
+    actor, occurred_at)
+    ON order_events TO novadex_app, novadex_worker;
 GRANT UPDATE (status) ON markets TO novadex_app;
 GRANT UPDATE ON users, wallets, user_sessions, orders, liquidity_positions, notifications TO novadex_app;
 GRANT DELETE ON wallets TO novadex_app;
-GRANT INSERT ON order_events, portfolio_snapshots, notifications, audit_log TO novadex_worker;
+GRANT INSERT ON portfolio_snapshots, notifications, audit_log TO novadex_worker;
 GRANT UPDATE ON orders, user_sessions, notifications TO novadex_worker;
 GRANT DELETE ON idempotency_keys TO novadex_worker;
 

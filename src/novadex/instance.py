@@ -173,10 +173,13 @@ class Endpoints:
     replicas: tuple[str, ...] = field(default=(), repr=False)
 
 
-def find_endpoints(settings: Settings, data_dir: Path | None = None, role: Role = "app") -> Endpoints:
+def find_endpoints(
+    settings: Settings, data_dir: Path | None = None, role: Role = "app", *, databases_only: bool = False
+) -> Endpoints:
     """The servers of the instance: by ``data_dir``, else NOVADEX_DATA_DIR, else the default folder where
     an instance runs in it, else the URLs of the settings.
 
+    ``databases_only``: the cache and the sessions may be missing; their URLs are then empty.
     Raises ``ConfigurationError`` where a server is found in none of these, ``UnavailableError`` where the
     instance is stopped.
     """
@@ -204,13 +207,14 @@ def find_endpoints(settings: Settings, data_dir: Path | None = None, role: Role 
         "REDIS_URL": (instance and instance.redis_url("cache")) or _url(settings.redis_url),
         "REDIS_SESSION_URL": (instance and instance.redis_url("sessions")) or _url(settings.redis_session_url),
     }
-    missing = [name for name, url in found.items() if not url]
+    needed = ("DATABASE_URL", "ANALYTICS_DATABASE_URL") if databases_only else tuple(found)
+    missing = [name for name in needed if not found[name]]
     if missing:
         raise ConfigurationError(
             f"No NovaDex instance runs in {folder}, and these are not set: {', '.join(missing)}.",
             hint="Start a local instance (novadex up), or set the URLs of your servers.",
         )
-    main, analytics, cache, sessions = (str(url) for url in found.values())
+    main, analytics, cache, sessions = (url or "" for url in found.values())
     return Endpoints(main, analytics, cache, sessions, tuple(split_urls(settings.database_replica_urls)))
 
 

@@ -121,6 +121,7 @@ CREATE TABLE trading_analytics (
         (first_trade_at AT TIME ZONE 'UTC')::date = day AND (last_trade_at AT TIME ZONE 'UTC')::date = day
     )
 );
+CREATE INDEX trading_analytics_day_idx ON trading_analytics (day, user_id);
 COMMENT ON TABLE trading_analytics IS 'Figures of each user, market and day (UTC) with trades';
 COMMENT ON COLUMN trading_analytics.user_id IS 'Whose figures they are';
 COMMENT ON COLUMN trading_analytics.market IS 'Symbol of the market';
@@ -325,6 +326,7 @@ GRANT SELECT ON trade_facts, candles, trading_analytics, trading_other_fees, pro
 GRANT INSERT ON user_events, page_views, performance_metrics TO novadex_app, novadex_worker;
 GRANT INSERT ON trade_facts, projection_rejects TO novadex_worker;
 GRANT INSERT, UPDATE ON candles, trading_analytics, trading_other_fees, projections TO novadex_worker;
-GRANT DELETE ON trade_facts, candles, trading_analytics, trading_other_fees, projection_rejects TO novadex_worker;
+GRANT DELETE ON trade_facts, candles, trading_analytics, trading_other_fees, projection_rejects, performance_metrics
+    TO novadex_worker;
 
 RESET ROLE;

@@ -47,7 +47,7 @@ def migrate(data_dir: DataDir = None, database: Which = Databases.ALL, as_json: 
     from novadex.settings import load_settings
     from novadex.storage import migrations
 
-    endpoints = find_endpoints(load_settings(), data_dir, "owner")
+    endpoints = find_endpoints(load_settings(), data_dir, "owner", databases_only=True)
     applied: dict[str, list[str]] = {}
     if database in (Databases.MAIN, Databases.ALL):
         applied["main"] = migrations.migrate(endpoints.main, "main")

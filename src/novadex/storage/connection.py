@@ -41,7 +41,7 @@ class DatabaseConnection:
     ) -> DatabaseConnection:
         """The databases of an instance, found by ``data_dir``, else as every command finds it."""
         settings = settings or load_settings()
-        return cls(find_endpoints(settings, data_dir, role), settings)
+        return cls(find_endpoints(settings, data_dir, role, databases_only=True), settings)
 
     @classmethod
     def get_instance(cls) -> DatabaseConnection:
