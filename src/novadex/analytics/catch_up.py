@@ -15,7 +15,7 @@ from novadex.errors import TimeoutExceededError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ALIVE_S = 2.0
+ALIVE_S = 3.0
 """A projector at work stores its position every second, so one that has not for this long is taken for gone."""
 STALLED_S_MAX = 60.0
 WAIT_S_MAX = 6 * 3600.0

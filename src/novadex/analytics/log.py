@@ -42,9 +42,7 @@ async def take_sample(session: Session, position: Position) -> LogSample:
     """Look at the log; comes first in a transaction, for it decides how the others are planned."""
     await session.execute(SQL.read_in_order)
     (row,) = await session.query(SQL.sample, [str(position.xid), position.id])
-    return LogSample(
-        identity_of(row), row.sampled_at, row.horizon, row.committed_below, row.next_xid, row.waiting
-    )
+    return LogSample(identity_of(row), row.sampled_at, row.horizon, row.committed_below, row.next_xid, row.waiting)
 
 
 async def read_rows(session: Session, after: Position, horizon: int, rows_max: int) -> bytes:

@@ -179,7 +179,8 @@ def filled(make_databases):
     with psycopg.connect(pair.analytics_url(None), autocommit=True) as admin:
         admin.execute(
             "INSERT INTO candles SELECT market, minute, 1, 2, 1, 2, 3, 4, 1, 1,"
-            " minute, 0, uuid_at(minute), minute, 0, uuid_at(minute) FROM unnest(ARRAY['AAA/USDT', 'BTC/USDT', 'CCC/USDT', 'DDD/USDT']) AS market,"
+            " minute, 0, uuid_at(minute), minute, 0, uuid_at(minute)"
+            " FROM unnest(ARRAY['AAA/USDT', 'BTC/USDT', 'CCC/USDT', 'DDD/USDT']) AS market,"
             " generate_series(timestamptz '2024-01-15Z', '2024-03-05Z', '1 minute') AS minute"
         )
         admin.execute("VACUUM ANALYZE candles")
