@@ -12,7 +12,7 @@ from novadex.storage.connection import DatabaseConnection
 from tests.waiting import until
 
 COPY_IN = "COPY assets (symbol, name, decimals) FROM STDIN"
-ROWS = 200_000
+ROWS = 60_000
 WIDE = "SELECT n, repeat('x', 500) AS filler FROM generate_series(1, $1::integer) AS n"
 
 
@@ -27,7 +27,7 @@ async def test_a_stream_gives_every_row_in_order(db: DatabaseConnection) -> None
 
 
 async def test_a_stream_holds_only_a_batch(db: DatabaseConnection) -> None:
-    """100 MB pass through a few."""
+    """30 MB pass through a few."""
     await db.main.value("SELECT 1")
     tracemalloc.start()
     try:
