@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from novadex.cli.manners import new_app, report_error
-from novadex.errors import NovaDexError
+from novadex.errors import NovaDexError, UnavailableError
 
 
 def build_app():
@@ -30,3 +30,22 @@ def main() -> None:
         sys.exit(report_error(error, as_json="--json" in sys.argv))
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        known = _of_a_server_or_a_disk(error)
+        if known is None:
+            raise
+        sys.exit(report_error(known, as_json="--json" in sys.argv))
+
+
+def _of_a_server_or_a_disk(error: Exception) -> NovaDexError | None:
+    """What PostgreSQL refused, or the operating system: words for it instead of a stack trace."""
+    if isinstance(error, OSError):
+        return UnavailableError(f"{error}.", hint="Look at the disk, the folder and its permissions; then try again.")
+    # By name: the help must not pay for the import of the driver.
+    if type(error).__module__.partition(".")[0] == "psycopg":
+        state = getattr(error, "sqlstate", None)
+        return NovaDexError(
+            f"PostgreSQL refused it: {str(error).strip()} [{state}].",
+            hint="Is the schema of this version (novadex migrate), and has the role the right?",
+        )
+    return None

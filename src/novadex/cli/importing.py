@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from novadex.trading.importing import FormatName, ImportReport, OnError, Progress
 
 ANALYTICS_WAIT_S_MAX = 30.0
-Analytics = Literal["visible", "behind", "no worker", "unavailable", "not waited for"]
+Analytics = Literal["visible", "behind", "unavailable", "not waited for"]
 """Whether the analytics show what was imported."""
 
 
@@ -106,10 +106,11 @@ async def _import(
 
 
 async def _until_visible(data_dir: Path | None) -> Analytics:
-    """The trades are committed whatever comes of this: analytics follow by themselves."""
+    """The trades are committed whatever comes of this: analytics follow by themselves. Where no worker runs, this
+    does its work."""
     import psycopg
 
-    from novadex.analytics.catch_up import ALIVE_S, catch_up
+    from novadex.analytics.catch_up import catch_up
     from novadex.analytics.projection import TradeProjection
     from novadex.errors import TimeoutExceededError, UnavailableError
     from novadex.storage.connection import DatabaseConnection
@@ -117,10 +118,6 @@ async def _until_visible(data_dir: Path | None) -> Analytics:
     async with DatabaseConnection.connect(data_dir=data_dir, role="worker") as db:
         projection = TradeProjection(db.main, db.analytics, db.settings)
         try:
-            state = await projection.load_state()
-            if state is None or state.age_s > ALIVE_S:
-                say("No worker runs: the analytics will show the trades when one does.")
-                return "no worker"
             await catch_up(
                 projection,
                 progress=lambda now: say(f"Waiting for the analytics: {now.waiting:,} trades to go."),
