@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from novadex.trading.importing import FormatName, ImportReport, OnError, Progress
 
 ANALYTICS_WAIT_S_MAX = 30.0
-Analytics = Literal["visible", "behind", "unavailable", "not waited for"]
+Analytics = Literal["visible", "behind", "no worker", "unavailable", "not waited for"]
 """Whether the analytics show what was imported."""
 
 
@@ -107,7 +107,7 @@ async def _import(
 
 async def _until_visible(data_dir: Path | None) -> Analytics:
     """The trades are committed whatever comes of this: analytics follow by themselves. Where no worker runs, this
-    does its work."""
+    does its work, if its role may."""
     import psycopg
 
     from novadex.analytics.catch_up import catch_up
@@ -126,6 +126,9 @@ async def _until_visible(data_dir: Path | None) -> Analytics:
         except TimeoutExceededError:
             say(f"After {ANALYTICS_WAIT_S_MAX:.0f} s the analytics are still behind; they go on by themselves.")
             return "behind"
+        except psycopg.errors.InsufficientPrivilege:
+            say("No worker runs: the analytics will show the trades when one does.")
+            return "no worker"
         except (UnavailableError, psycopg.Error) as error:
             say(f"The trades are in, but the analytics cannot be asked: {error}")
             return "unavailable"

@@ -26,6 +26,7 @@ def up(data_dir: DataDir = None, detach: Detach = False) -> None:
     from novadex.instance import data_dir_of
     from novadex.local import commands
     from novadex.local.status import report as report_of
+    from novadex.local.status import where_urls
     from novadex.settings import load_settings
 
     settings = load_settings()
@@ -41,18 +42,12 @@ def up(data_dir: DataDir = None, detach: Detach = False) -> None:
     else:
         from novadex.local.display import PlainDisplay, TerminalDisplay
 
-        with TerminalDisplay() if sys.stderr.isatty() else PlainDisplay() as display:
-
-            def when_up() -> None:
-                display.up(report_of(folder).services())
-                display.event(f"Everything is up after {time.monotonic() - begun:.1f} s. Ctrl-C stops it.")
-                display.event(_where_urls(folder))
-
-            report = commands.run_in_foreground(folder, settings, display, when_up)
+        with TerminalDisplay(folder) if sys.stderr.isatty() else PlainDisplay(folder) as display:
+            report = commands.run_in_foreground(folder, settings, display)
         if report is None:
             say("NovaDex is stopped.")
             return
-    say("\n".join([report.summary(), "", *report.as_table(), "", _where_urls(folder)]))
+    say("\n".join([report.summary(), "", *report.as_table(), "", where_urls(folder)]))
 
 
 def down(data_dir: DataDir = None) -> None:
@@ -71,7 +66,7 @@ def down(data_dir: DataDir = None) -> None:
 def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Show what runs, where, and what is wrong with it."""
     from novadex.instance import data_dir_of
-    from novadex.local.status import report
+    from novadex.local.status import report, where_urls
     from novadex.settings import load_settings
 
     folder = data_dir_of(load_settings(), data_dir)
@@ -81,9 +76,5 @@ def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         return
     lines = [found.summary()]
     if found.instance is not None:
-        lines += ["", *found.as_table(), "", _where_urls(folder)]
+        lines += ["", *found.as_table(), "", where_urls(folder)]
     print("\n".join(lines))
-
-
-def _where_urls(folder: object) -> str:
-    return f"URLs with passwords: novadex status --json --data-dir {folder}"

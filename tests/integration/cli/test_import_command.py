@@ -41,7 +41,7 @@ def test_the_document_has_what_was_done_and_all_words_go_elsewhere(novadex: Comm
     assert document.pop("seconds") > 0
     assert document == {
         "file": "trades.csv", "market": MARKET, "format": "binance", "source": "binance",
-        "read": 500, "added": 500, "duplicates": 0, "rejected": 0, "rejects_file": None, "analytics": "visible",
+        "read": 500, "added": 500, "duplicates": 0, "rejected": 0, "rejects_file": None, "analytics": "no worker",
     }  # fmt: skip
     assert "trades.csv: binance, without a header" in done.stderr
     assert "No worker runs" in done.stderr
