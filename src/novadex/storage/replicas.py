@@ -7,27 +7,30 @@ import itertools
 import re
 import time
 from collections import deque
-from typing import TYPE_CHECKING, LiteralString
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 
 from novadex import metrics
 from novadex.errors import NovaDexError, ValidationError
 from novadex.storage.database import Database
+from novadex.storage.queries import load_queries
 from novadex.storage.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from novadex.settings import Settings
+    from novadex.storage.queries import Query
 
 SAMPLE_INTERVAL_S = 0.2
 SAMPLES_KEPT = 600
 REPLICA_WAIT_S_MAX = 1.0
 """How long a read waits for a connection to a replica before the primary serves it."""
 
-WRITTEN: LiteralString = "SELECT pg_current_wal_flush_lsn()::text"
-REPLAYED: LiteralString = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()::text END"
+QUERIES = load_queries(Path(__file__).with_suffix(".sql"))
 
 
 def position_number(lsn: str) -> int:
@@ -44,6 +47,15 @@ def position_number(lsn: str) -> int:
     return (int(high, 16) << 32) + int(low, 16)
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a server's log goes."""
+
+    log: str
+    """System identifier and timeline: positions of different logs cannot be compared."""
+    number: int
+
+
 class Replica:
     """One replica and what is known of it."""
 
@@ -53,14 +65,14 @@ class Replica:
         self.known_current_at = float("-inf")
         """Monotonic time: everything committed before it has been replayed."""
 
-    def note(self, position: str | None, primary_positions: Sequence[tuple[float, int]]) -> None:
+    def note(self, position: Position | None, primary_positions: Sequence[tuple[float, Position]]) -> None:
         """Take in how far it has replayed; None where it is away, or is no replica any more."""
-        if position is None:
+        if position is None or not primary_positions or position.log != primary_positions[-1][1].log:
             self.replayed, self.known_current_at = 0, float("-inf")
         else:
-            self.replayed = position_number(position)
+            self.replayed = position.number
             for moment, written in reversed(primary_positions):
-                if written <= self.replayed:
+                if written.log == position.log and written.number <= position.number:
                     self.known_current_at = max(self.known_current_at, moment)
                     break
         lag_s = time.monotonic() - self.known_current_at
@@ -77,7 +89,7 @@ class Replicas:
         impatient = settings.model_copy(update={"pool_wait_s_max": min(REPLICA_WAIT_S_MAX, settings.pool_wait_s_max)})
         self.replicas = [Replica(Database(f"replica {n}", url, impatient)) for n, url in enumerate(urls, 1)]
         self._turn = itertools.count()
-        self._primary_positions: deque[tuple[float, int]] = deque(maxlen=SAMPLES_KEPT)
+        self._primary_positions: deque[tuple[float, Position]] = deque(maxlen=SAMPLES_KEPT)
         self._watches: list[asyncio.Task[None]] = []
 
     async def choose(self, after: str | None = None) -> Database:
@@ -125,18 +137,20 @@ class Replicas:
         for replica in self.replicas:
             replica.note(None, ())
 
-        def note_primary(asked_at: float, position: str | None) -> None:
+        def note_primary(asked_at: float, position: Position | None) -> None:
             if position is not None:
-                self._primary_positions.append((asked_at, position_number(position)))
+                self._primary_positions.append((asked_at, position))
 
-        def noting(replica: Replica) -> Callable[[float, str | None], None]:
+        def noting(replica: Replica) -> Callable[[float, Position | None], None]:
             return lambda _, position: replica.note(position, self._primary_positions)
 
         self._watches = [
-            loop.create_task(_watch(self.primary, WRITTEN, note_primary), name="novadex watch of the primary"),
+            loop.create_task(
+                _watch(self.primary, QUERIES.primary_position, note_primary), name="novadex watch of the primary"
+            ),
             *(
                 loop.create_task(
-                    _watch(replica.database, REPLAYED, noting(replica)),
+                    _watch(replica.database, QUERIES.replica_position, noting(replica)),
                     name=f"novadex watch of {replica.database.name}",
                 )
                 for replica in self.replicas
@@ -144,7 +158,11 @@ class Replicas:
         ]
 
 
-async def _watch(database: Database, question: LiteralString, note: Callable[[float, str | None], None]) -> None:
+def _position(log: str, lsn: str) -> Position:
+    return Position(log, position_number(lsn))
+
+
+async def _watch(database: Database, question: Query, note: Callable[[float, Position | None], None]) -> None:
     """Ask a server for its position again and again, on a connection of its own: a busy pool delays nothing,
     and a server that hangs holds up no other."""
     connection: psycopg.AsyncConnection | None = None
@@ -154,7 +172,8 @@ async def _watch(database: Database, question: LiteralString, note: Callable[[fl
             try:
                 if connection is None:
                     connection = await database.dedicated()
-                position = await Session(connection, database.name).value(question)
+                answers = await Session(connection, database.name).made(_position, question)
+                position = answers[0] if answers else None
             except (NovaDexError, psycopg.Error):
                 position = None
                 if connection is not None:

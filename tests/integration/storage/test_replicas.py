@@ -265,10 +265,44 @@ async def test_a_promoted_replica_is_no_replica_any_more(streaming: Streaming, s
 
             await until(chooses_primary)
             assert await db.read_query(FIND, ["FALSE"]) == []
+        await stays_away_from_the_old_log(streaming, promoted)
     finally:
         promoted.stop()
         with streaming.primary.superuser() as connection:
             connection.execute("SELECT pg_drop_replication_slot('replica_2')")
+
+
+async def stays_away_from_the_old_log(streaming: Streaming, promoted: PostgresServer) -> None:
+    """After a failover, a standby that still follows the old primary: its positions may even be higher."""
+    with streaming.primary.superuser("main") as old_primary:
+        old_primary.execute("CREATE TABLE written_meanwhile AS SELECT generate_series(1, 10000)")
+    async with connected(streaming, main=promoted.url("main", "novadex_app")) as db:
+        await db.read_query(WHERE_AM_I)
+        await until(lambda: positions_known(db))
+        assert await db.read_query(FIND, ["FALSE"]) == [{"name": "false"}]
+        assert await db.replicas.choose() is db.main
+    with streaming.primary.superuser("main") as old_primary:
+        old_primary.execute("DROP TABLE written_meanwhile")
+
+
+def positions_known(db: DatabaseConnection) -> bool:
+    """Whether every server was asked a few times."""
+    return len(db.replicas._primary_positions) >= 4
+
+
+async def test_a_replica_of_another_primary_is_never_read_from(
+    streaming: Streaming, make_postgres: Callable[..., PostgresServer]
+) -> None:
+    other = make_postgres()
+    try:
+        other.make_database("main", owner="novadex_owner")
+        migrate(other.url("main", "novadex_owner"), "main")
+        async with connected(streaming, main=other.url("main", "novadex_app")) as db:
+            await db.read_query(WHERE_AM_I)
+            await until(lambda: positions_known(db))
+            assert await db.replicas.choose() is db.main
+    finally:
+        other.stop()
 
 
 async def test_without_the_primary_no_replica_is_known_to_be_current(
