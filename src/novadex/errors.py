@@ -55,9 +55,7 @@ class NovaDexError(Exception):
         }
 
 
-def _rebuild(
-    kind: type[NovaDexError], message: str, hint: str | None, details: dict[str, Any]
-) -> NovaDexError:
+def _rebuild(kind: type[NovaDexError], message: str, hint: str | None, details: dict[str, Any]) -> NovaDexError:
     return kind(message, hint=hint, **details)
 
 
