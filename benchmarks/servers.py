@@ -50,16 +50,17 @@ def _healthy(data_dir: Path, names: tuple[str, ...]) -> bool:
 
 
 def main() -> None:
+    from novadex.local import supervisor
     from novadex.local.commands import run_in_foreground
     from novadex.local.display import PlainDisplay
-    from novadex.local.programs import PROGRAMS
 
     parser = argparse.ArgumentParser()
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--programs", action="store_true")
     arguments = parser.parse_args()
-    programs = PROGRAMS if arguments.programs else ()
-    run_in_foreground(arguments.data_dir, load_settings(), PlainDisplay(), lambda: None, programs)
+    if not arguments.programs:
+        supervisor.PROGRAMS = ()  # servers alone: not for users, so it is no option
+    run_in_foreground(arguments.data_dir, load_settings(), PlainDisplay(arguments.data_dir))
 
 
 if __name__ == "__main__":
