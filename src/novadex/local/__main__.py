@@ -7,7 +7,7 @@ from pathlib import Path
 
 from novadex.errors import NovaDexError
 from novadex.local.commands import run_in_foreground
-from novadex.local.detached import AlreadyUp, NotUp, PipeDisplay, Up
+from novadex.local.detached import AlreadyUp, NotUp, PipeDisplay
 from novadex.settings import load_settings
 
 
@@ -15,7 +15,7 @@ def main(data_dir: Path, pipe: int) -> int:
     """Returns the exit code."""
     display = PipeDisplay(pipe)
     try:
-        if run_in_foreground(data_dir, load_settings(), display, lambda: display.last_word(Up())):
+        if run_in_foreground(data_dir, load_settings(), display):
             display.last_word(AlreadyUp())
     except NovaDexError as error:
         display.log(str(error))

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from novadex.errors import UnavailableError
 from novadex.instance import Process, read_instance, write_instance
-from novadex.local.desk import Display
+from novadex.local.announcer import Display
 from novadex.local.folder import check_ours, lock_holder, make_data_dir, try_lock
 from novadex.local.processes import wait_until
-from novadex.local.programs import PROGRAMS, ProgramSpec
 from novadex.local.status import Report, report
 from novadex.local.supervisor import Supervisor, end_orphans
 from novadex.settings import Settings
@@ -22,7 +21,6 @@ BUSY_S_MAX = 90.0
 """How long to wait for another command that holds the folder, such as a `down`."""
 STOP_S_MAX = 120.0
 """How long `down` waits for the supervisor to stop everything in good order."""
-
 END_S_MAX = 10.0
 
 Say = Callable[[str], None]
@@ -32,8 +30,6 @@ def run_in_foreground(
     data_dir: Path,
     settings: Settings,
     display: Display,
-    when_up: Callable[[], None],
-    programs: Sequence[ProgramSpec] = PROGRAMS,
 ) -> Report | None:
     """Start everything and stay until a signal asks to stop.
 
@@ -44,7 +40,7 @@ def run_in_foreground(
     while True:
         with try_lock(data_dir) as lock:
             if lock is not None:
-                _supervise(Supervisor(data_dir, settings, display, lock, programs), when_up)
+                _supervise(Supervisor(data_dir, settings, display, lock))
                 return None
         if lock_holder(data_dir) is not None:
             return report(data_dir)
@@ -56,9 +52,9 @@ def run_in_foreground(
         time.sleep(0.1)  # a `down` at work, or a supervisor about to sign
 
 
-def _supervise(supervisor: Supervisor, when_up: Callable[[], None]) -> None:
+def _supervise(supervisor: Supervisor) -> None:
     try:
-        supervisor.run(lambda _: when_up())
+        supervisor.run()
     except OSError as error:
         raise UnavailableError(
             f"The instance in {supervisor.data_dir} cannot be run: {error.strerror or error}.",

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Protocol
 
-from novadex.instance import Instance, Process, Service, ServiceName, write_instance
-
-
-class Display(Protocol):
-    """Where the supervisor's words go: a terminal, a log, the command that waits for it."""
-
-    def event(self, text: str) -> None: ...
-    def changed(self, services: dict[str, Service]) -> None: ...
+from novadex.instance import SERVICES, Instance, Process, Service, ServiceName, write_instance
+from novadex.local.announcer import Announcer
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +42,15 @@ class Desk:
 
     data_dir: Path
     instance: Instance
-    display: Display
+    announcer: Announcer
     inbox: SimpleQueue[Message] = field(default_factory=SimpleQueue)
     """A SimpleQueue may be written to from a signal handler."""
     stopping: threading.Event = field(default_factory=threading.Event)
     hurry: threading.Event = field(default_factory=threading.Event)
     """Set by a second Ctrl-C: shorten every wait of the stop."""
-    usable: dict[ServiceName, threading.Event] = field(default_factory=dict)
+    usable: dict[ServiceName, threading.Event] = field(
+        default_factory=lambda: {name: threading.Event() for name in SERVICES}
+    )
     start_lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while a process is started, so that none is once ``stopping`` is set."""
     program_restarts: list[threading.Event] = field(default_factory=list)
@@ -68,9 +62,7 @@ class Desk:
             event.set()
 
     def say(self, text: str) -> None:
-        # The log's disk may be full, the terminal gone: neither is a reason to let the servers alone.
-        with suppress(OSError):
-            self.display.event(text)
+        self.announcer.event(text)
 
     def record(
         self,
@@ -101,5 +93,4 @@ class Desk:
             write_instance(self.data_dir, self.instance)
         except OSError as error:
             self.say(f"The state could not be written to {self.data_dir}: {error.strerror or error}")
-        with suppress(OSError):
-            self.display.changed(self.instance.services)
+        self.announcer.changed(self.instance.services)

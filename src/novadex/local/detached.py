@@ -133,6 +133,10 @@ class PipeDisplay:
     def changed(self, services: dict[str, Service]) -> None:
         """Not said: what matters comes as an event."""
 
+    def up(self, services: dict[str, Service]) -> None:  # noqa: ARG002
+        self.log("Everything is up")
+        self.last_word(Up())
+
     def log(self, text: str) -> None:
         """Write to the log only."""
         with suppress(OSError):  # where the disk is full, the waiting command hears it all the same

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
@@ -11,13 +13,28 @@ from rich.table import Table
 from rich.text import Text
 
 from novadex.instance import Service
-from novadex.local.status import COLUMNS, row, table
+from novadex.local.status import COLUMNS, row, table, where_urls
 
 _COLOURS = {"healthy": "green", "external": "green", "starting": "yellow", "unhealthy": "red", "failed": "red"}
 
 
+class _FirstWords:
+    """What is said when everything is up."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._begun = time.monotonic()
+
+    def say(self, event: Callable[[str], None]) -> None:
+        event(f"Everything is up after {time.monotonic() - self._begun:.1f} s. Ctrl-C stops it.")
+        event(where_urls(self._data_dir))
+
+
 class PlainDisplay:
     """Lines on standard error, each with its time."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._first = _FirstWords(data_dir)
 
     def event(self, text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
@@ -27,6 +44,7 @@ class PlainDisplay:
 
     def up(self, services: dict[str, Service]) -> None:
         print("\n".join(["", *table(services), ""]), file=sys.stderr, flush=True)
+        self._first.say(self.event)
 
     def __enter__(self) -> PlainDisplay:
         return self
@@ -38,7 +56,8 @@ class PlainDisplay:
 class TerminalDisplay:
     """A table at the foot of the terminal; what happens scrolls by above it."""
 
-    def __init__(self) -> None:
+    def __init__(self, data_dir: Path) -> None:
+        self._first = _FirstWords(data_dir)
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False)
 
@@ -54,6 +73,7 @@ class TerminalDisplay:
 
     def up(self, services: dict[str, Service]) -> None:
         self.changed(services)
+        self._first.say(self.event)
 
     def __enter__(self) -> TerminalDisplay:
         self._live.start()

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from novadex.errors import NovaDexError, TimeoutExceededError, UnavailableError
+from novadex.errors import TimeoutExceededError, UnavailableError
 from novadex.instance import Process
 from novadex.local import ports, processes
 from novadex.local.desk import Desk, Failed, Usable
@@ -207,8 +207,10 @@ class Keeper:
             begun = time.monotonic()
             try:
                 reason = self._watch()
-            except DiedError as error:
-                reason = str(error)
+            except StoppingError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not end servers that serve
+                reason = f"cannot be watched ({error})"
             served_s = time.monotonic() - begun
             failures = 1 if served_s > STEADY_S else failures + 1
             failures = self._start_again(reason, failures)
@@ -255,7 +257,9 @@ class Keeper:
             port = self.service.port
             try:
                 self._start()
-            except (DiedError, NovaDexError, OSError) as error:
+            except StoppingError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
                 self._check_stopping()
                 failures += 1
                 reason = f"did not start ({error})"
@@ -275,6 +279,12 @@ class Keeper:
 
         Called by the supervisor after it has set ``stopping`` and waited for a start under way.
         """
+        try:
+            self._halt()
+        except UnavailableError as error:
+            self.desk.say(str(error))
+
+    def _halt(self) -> None:
         tool = self.tool
         if tool is not None:
             self._end(tool)

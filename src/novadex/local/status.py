@@ -80,6 +80,11 @@ def report(data_dir: Path) -> Report:
     return Report(data_dir, instance, supervisor)
 
 
+def where_urls(data_dir: Path) -> str:
+    """How to get at what the table leaves out."""
+    return f"URLs with passwords: novadex status --json --data-dir {data_dir}"
+
+
 def _as_it_is(service: Service, supervised: bool) -> Service:
     status, detail, process = service.status, service.detail, service.process
     if process is not None and not process.alive():

@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
@@ -15,16 +16,17 @@ from types import FrameType
 from pydantic import SecretStr
 
 from novadex.errors import NovaDexError, UnavailableError
-from novadex.instance import SERVICES, Instance, Process, Service, ServiceName
+from novadex.instance import SERVERS, SERVICES, Instance, Process, Service, ServiceName
 from novadex.local import ports, processes
+from novadex.local.announcer import Announcer, Display
 from novadex.local.binaries import Binaries, packaged, runtime_copy
-from novadex.local.desk import Desk, Display, Failed, StopAsked, Usable
+from novadex.local.desk import Desk, Failed, StopAsked, Usable
 from novadex.local.external import ExternalServer
 from novadex.local.folder import LOG_FILE, FolderLock, open_instance
 from novadex.local.keeper import Keeper
 from novadex.local.logs import turn_over
 from novadex.local.postgres import PostgresService
-from novadex.local.programs import PROGRAMS, ProgramService, ProgramSpec
+from novadex.local.programs import PROGRAMS, ProgramService
 from novadex.local.service import LocalService, Place
 from novadex.local.valkey import ValkeyService
 from novadex.local.watcher import Watcher
@@ -46,40 +48,37 @@ class Supervisor:
     settings: Settings
     display: Display
     lock: FolderLock
-    programs: Sequence[ProgramSpec] = PROGRAMS
 
-    def run(self, when_up: Callable[[Instance], None]) -> None:
-        """Bring everything up, call ``when_up``, and keep it up until a signal asks to stop.
+    def run(self) -> None:
+        """Bring everything up, say so, and keep it up until a signal asks to stop.
 
         Raises ``NovaDexError`` where it does not come up; nothing is left running then.
         """
         self.lock.sign()
         binaries = packaged()
         instance, place = open_instance(self.data_dir, self.settings.server_user, binaries.postgres_major)
-        desk = Desk(self.data_dir, instance, self.display)
-        with _signals_to(desk):
-            end_orphans(instance, desk.say)
-            external = _external_servers(self.settings)
-            if os.geteuid() == 0 and len(external) < 4:
-                binaries = runtime_copy(binaries)
-            keepers = self._keepers(desk, place, binaries, external)
-            watchers = [Watcher(server, desk) for server in external]
-            self._begin(desk, keepers, external)
-            threads = [
-                threading.Thread(target=runner.run, name=name, daemon=True)
-                for runner, name in (
-                    *((keeper, keeper.service.name) for keeper in keepers),
-                    *((watcher, watcher.server.name) for watcher in watchers),
-                )
-            ]
-            for name in SERVICES:
-                desk.usable[name] = threading.Event()
-            try:
-                for thread in threads:
-                    thread.start()
-                self._serve(desk, place, {thread.name for thread in threads}, when_up)
-            finally:
-                self._stop(desk, keepers, threads)
+        with closing(Announcer(self.display)) as announcer:
+            desk = Desk(self.data_dir, instance, announcer)
+            with _signals_to(desk):
+                self._run(desk, place, binaries)
+
+    def _run(self, desk: Desk, place: Place, binaries: Binaries) -> None:
+        end_orphans(desk.instance, desk.say)
+        external = _external_servers(self.settings)
+        if os.geteuid() == 0 and len(external) < len(SERVERS):
+            binaries = runtime_copy(binaries)
+        keepers = self._keepers(desk, place, binaries, external)
+        watchers = [Watcher(server, desk) for server in external]
+        self._begin(desk, keepers, external)
+        runs: dict[str, Callable[[], None]] = {keeper.service.name: keeper.run for keeper in keepers}
+        runs |= {watcher.server.name: watcher.run for watcher in watchers}
+        threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in runs.items()]
+        try:
+            for thread in threads:
+                thread.start()
+            self._serve(desk, place, set(runs))
+        finally:
+            self._stop(desk, keepers, threads)
 
     def _keepers(
         self, desk: Desk, place: Place, binaries: Binaries, external: Sequence[ExternalServer]
@@ -92,7 +91,7 @@ class Supervisor:
             ValkeyService("sessions", place, binaries),
         ]
         services = [service for service in services if service.name not in not_ours]
-        for spec in self.programs:
+        for spec in PROGRAMS:
             if spec.name == "api":
                 services.append(ProgramService(spec, place, self.settings.api_host, self.settings.api_port))
             else:
@@ -112,7 +111,7 @@ class Supervisor:
             instance.services[server.name] = Service("external", url=server.url, owner_url=server.owner_url)
         desk.write()
 
-    def _serve(self, desk: Desk, place: Place, awaited: set[str], when_up: Callable[[Instance], None]) -> None:
+    def _serve(self, desk: Desk, place: Place, awaited: set[str]) -> None:
         housekeeping = 0.0
         waiting = set(awaited)
         while True:
@@ -133,7 +132,7 @@ class Supervisor:
                 case Usable(name):
                     waiting.discard(name)
                     if not waiting:
-                        when_up(desk.instance)
+                        desk.announcer.up(desk.instance.services)
 
     def _stop(self, desk: Desk, keepers: Sequence[Keeper], threads: Sequence[threading.Thread]) -> None:
         desk.stopping.set()
@@ -237,21 +236,19 @@ def _heed(desk: Desk) -> None:
         pass
 
 
-class _signals_to:  # noqa: N801 - a context manager, used like a function
+@contextmanager
+def _signals_to(desk: Desk) -> Generator[None]:
     """While in it, the signals that end a program become messages to the supervisor."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def pass_on(number: int, _: FrameType | None) -> None:
+        desk.inbox.put(StopAsked(number))
 
-    def __enter__(self) -> None:
-        self._before = {number: signal.getsignal(number) for number in SIGNALS}
-        for number, before in self._before.items():
-            if before != signal.SIG_IGN:  # as under nohup
-                signal.signal(number, self._handle)
-
-    def __exit__(self, *_: object) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before)
-
-    def _handle(self, number: int, _: FrameType | None) -> None:
-        self._desk.inbox.put(StopAsked(number))
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, pass_on)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

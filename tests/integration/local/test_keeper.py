@@ -15,6 +15,7 @@ import pytest
 from novadex.errors import UnavailableError
 from novadex.instance import Instance
 from novadex.local import keeper as keeping
+from novadex.local.announcer import Announcer
 from novadex.local.desk import Desk, Failed, Usable
 from novadex.local.keeper import Keeper
 from novadex.local.ports import is_free
@@ -46,8 +47,8 @@ HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Live).serve_forever()
 class Listener:
     """A display that remembers."""
 
-    def __init__(self):
-        self.said = []
+    def __init__(self, said):
+        self.said = said
 
     def event(self, text):
         self.said.append(text)
@@ -55,11 +56,15 @@ class Listener:
     def changed(self, services):
         pass
 
+    def up(self, services):
+        pass
+
 
 class Kept(Keeper):
     """A keeper whose thread the test begins."""
 
     begin: Callable[[], None]
+    said: list[str]
 
 
 @pytest.fixture
@@ -68,16 +73,17 @@ def kept(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "logs").mkdir()
     instance = Instance("0123456789abcdef" + os.urandom(4).hex(), str(tmp_path), 18)
-    desk = Desk(tmp_path, instance, Listener())
+    said: list[str] = []
+    announcer = Announcer(Listener(said))
+    desk = Desk(tmp_path, instance, announcer)
     place = Place(instance.instance_id, tmp_path, tmp_path, None, {})
     spec = ProgramSpec("worker", "worker", (sys.executable, str(tmp_path / "program.py")), "PORT")
     service = ProgramService(spec, place)
     service.needs = ()
     service.port = _free_port()
-    desk.usable["worker"] = threading.Event()
     keeper = Kept(service, place, desk, {os.geteuid()})
     thread = threading.Thread(target=keeper.run)
-    keeper.begin = thread.start
+    keeper.begin, keeper.said = thread.start, said
     yield keeper
     desk.stopping.set()
     with desk.start_lock:
@@ -87,6 +93,7 @@ def kept(tmp_path):
     if thread.ident:
         thread.join(20)
     assert not thread.is_alive()
+    announcer.close()
     assert keeper.process is None or not lives(keeper.process.pid)
 
 
@@ -130,7 +137,8 @@ def test_a_program_that_does_not_start_fails_with_the_last_lines_of_its_log(kept
     assert isinstance(message.error, UnavailableError)
     assert "ended with exit code 1" in str(message.error)
     assert "told to fail" in str(message.error)
-    assert sum("Trying again" in text for text in kept.desk.display.said) == keeping.ATTEMPTS_MAX - 1
+    wait_for(lambda: len(kept.said) >= keeping.ATTEMPTS_MAX - 1, "words")
+    assert sum("Trying again" in text for text in kept.said) == keeping.ATTEMPTS_MAX - 1
 
 
 def test_a_program_that_starts_at_the_second_attempt_is_usable(kept):
@@ -147,7 +155,7 @@ def test_a_program_that_has_served_is_never_given_up(kept, monkeypatch):
     _fail_next(kept, 3 * keeping.ATTEMPTS_MAX)
     os.kill(pid, signal.SIGKILL)
     _await_restart(kept, pid)
-    said = "\n".join(kept.desk.display.said)
+    said = "\n".join(kept.said)
     assert "was killed by SIGKILL" in said
     assert "starting it again in 0.02 s" in said, "it waits longer each time, up to a bound"
     assert "told to fail" in said, "after some failures the log is shown"
@@ -198,4 +206,4 @@ def test_a_stop_during_the_back_off_ends_the_keeper(kept, monkeypatch):
     assert _first_message(kept) == Usable("worker")
     _fail_next(kept, 100)
     os.kill(kept.process.pid, signal.SIGKILL)
-    wait_for(lambda: any("in 600 s" in text for text in kept.desk.display.said), "a long pause")
+    wait_for(lambda: any("in 600 s" in text for text in kept.said), "a long pause")
