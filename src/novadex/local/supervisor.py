@@ -245,7 +245,7 @@ def _signals_to(desk: Desk) -> Generator[None]:
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # as under nohup
+        if number != signal.SIGHUP or handler != signal.SIG_IGN:  # nohup is respected
             signal.signal(number, pass_on)
     try:
         yield
