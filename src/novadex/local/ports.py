@@ -8,14 +8,8 @@ from collections.abc import Iterable, Mapping
 
 from novadex.errors import ConfigurationError, UnavailableError
 
-DEFAULT_PORTS: dict[str, int] = {
-    "main": 5432,
-    "analytics": 5433,
-    "cache": 6379,
-    "sessions": 6380,
-    "api": 3000,
-    "worker": 3002,
-}
+DEFAULT_PORTS: dict[str, int] = {"main": 5432, "analytics": 5433, "cache": 6379, "sessions": 6380}
+"""Of the servers; the programs' are settings."""
 _FIRST_OTHER = 10
 """Others begin this far above the well-known port, clear of its neighbours (a Grafana on 3001, say)."""
 _OTHERS_MAX = 200

@@ -42,7 +42,6 @@ class PostgresService:
 
     def __init__(self, name: Literal["main", "analytics"], place: Place, binaries: Binaries) -> None:
         self.name: Literal["main", "analytics"] = name
-        self.title = f"PostgreSQL {binaries.postgres_version}"
         self.default_port = ports.DEFAULT_PORTS[name]
         self.port = self.default_port
         self._place = place

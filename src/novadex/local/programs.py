@@ -11,7 +11,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from novadex.instance import ServiceName
-from novadex.local import ports, processes
+from novadex.local import processes
 from novadex.local.service import Place, RunTool, StopStep
 from novadex.local.users import ServerUser
 
@@ -23,16 +23,13 @@ class ProgramSpec:
     """How a program is started; it is told its port by ``port_variable``."""
 
     name: ServiceName
-    title: str
     command: tuple[str, ...]
     port_variable: str
     host_variable: str | None = None
 
 
-PROGRAMS = (
-    ProgramSpec("api", "API", (sys.executable, "-m", "novadex.api"), "NOVADEX_API_PORT", "NOVADEX_API_HOST"),
-    ProgramSpec("worker", "worker", (sys.executable, "-m", "novadex.worker"), "NOVADEX_WORKER_PORT"),
-)
+API = ProgramSpec("api", (sys.executable, "-m", "novadex.api"), "NOVADEX_API_PORT", "NOVADEX_API_HOST")
+WORKER = ProgramSpec("worker", (sys.executable, "-m", "novadex.worker"), "NOVADEX_WORKER_PORT")
 
 
 class ProgramService:
@@ -44,12 +41,10 @@ class ProgramService:
     stop_steps: Sequence[StopStep] = (StopStep(signal.SIGTERM, 10.0),)
     user: ServerUser | None = None  # the supervisor's: an unprivileged user may not reach this Python
 
-    def __init__(self, spec: ProgramSpec, place: Place, host: str = "127.0.0.1", port: int | None = None) -> None:
+    def __init__(self, spec: ProgramSpec, place: Place, port: int, host: str = "127.0.0.1") -> None:
         self.name: ServiceName = spec.name
-        self.title = spec.title
         self.host = host
-        self.default_port = port or ports.DEFAULT_PORTS[spec.name]
-        self.port = self.default_port
+        self.port = self.default_port = port
         self._spec = spec
         self._place = place
         self._mark = processes.mark_of(spec.name, place.instance_id)

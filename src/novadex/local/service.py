@@ -40,7 +40,6 @@ class Place:
 class LocalService(Protocol):
     """A server or program that runs as a process of this machine."""
 
-    title: str
     host: str
     port: int
     default_port: int

@@ -26,7 +26,7 @@ from novadex.local.folder import LOG_FILE, FolderLock, open_instance
 from novadex.local.keeper import Keeper
 from novadex.local.logs import turn_over
 from novadex.local.postgres import PostgresService
-from novadex.local.programs import PROGRAMS, ProgramService
+from novadex.local.programs import API, WORKER, ProgramService
 from novadex.local.service import LocalService, Place
 from novadex.local.valkey import ValkeyService
 from novadex.local.watcher import Watcher
@@ -91,11 +91,8 @@ class Supervisor:
             ValkeyService("sessions", place, binaries),
         ]
         services = [service for service in services if service.name not in not_ours]
-        for spec in PROGRAMS:
-            if spec.name == "api":
-                services.append(ProgramService(spec, place, self.settings.api_host, self.settings.api_port))
-            else:
-                services.append(ProgramService(spec, place))
+        services.append(ProgramService(API, place, self.settings.api_port, self.settings.api_host))
+        services.append(ProgramService(WORKER, place, self.settings.worker_port))
         _assign_ports(services, desk.instance)
         uids = {os.geteuid(), place.user.uid} if place.user else {os.geteuid()}
         return [Keeper(service, place, desk, uids) for service in services]

@@ -34,7 +34,6 @@ class ValkeyService:
 
     def __init__(self, name: Literal["cache", "sessions"], place: Place, binaries: Binaries) -> None:
         self.name: Literal["cache", "sessions"] = name
-        self.title = f"Valkey {'.'.join(binaries.valkey_version.split('.')[:3])}"
         self.default_port = ports.DEFAULT_PORTS[name]
         self.port = self.default_port
         self._place = place

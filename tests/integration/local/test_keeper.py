@@ -77,10 +77,9 @@ def kept(tmp_path):
     announcer = Announcer(Listener(said))
     desk = Desk(tmp_path, instance, announcer)
     place = Place(instance.instance_id, tmp_path, tmp_path, None, {})
-    spec = ProgramSpec("worker", "worker", (sys.executable, str(tmp_path / "program.py")), "PORT")
-    service = ProgramService(spec, place)
+    spec = ProgramSpec("worker", (sys.executable, str(tmp_path / "program.py")), "PORT")
+    service = ProgramService(spec, place, _free_port())
     service.needs = ()
-    service.port = _free_port()
     keeper = Kept(service, place, desk, {os.geteuid()})
     thread = threading.Thread(target=keeper.run)
     keeper.begin, keeper.said = thread.start, said

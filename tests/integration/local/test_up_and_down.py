@@ -16,9 +16,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from novadex.local.ports import DEFAULT_PORTS, is_free
+from novadex.local.ports import is_free
 from tests.integration.local.running import SERVERS, SERVICES, Local, wait_for
 
+WELL_KNOWN_PORTS = (5432, 5433, 6379, 6380, 3000, 3002)
 COLD_S_MAX, WARM_S_MAX = 10.0, 4.0
 
 
@@ -170,7 +171,7 @@ def test_two_ups_at_the_same_moment_start_one_instance(local):
 
 def test_with_all_ports_taken_up_uses_others_says_which_and_ends_with_ctrl_c(local):
     with ExitStack() as stack:
-        for port in DEFAULT_PORTS.values():
+        for port in WELL_KNOWN_PORTS:
             if is_free(port):
                 listener = stack.enter_context(socket.socket())
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -182,7 +183,7 @@ def test_with_all_ports_taken_up_uses_others_says_which_and_ends_with_ctrl_c(loc
         found = local.status()["services"]
         assert {service["status"] for service in found.values()} == {"healthy"}
         used = {service["port"] for service in found.values()}
-        assert used.isdisjoint(DEFAULT_PORTS.values())
+        assert used.isdisjoint(WELL_KNOWN_PORTS)
         assert len(used) == len(SERVICES)
         assert all(any(str(port) in line for line in said) for port in used)
         command.send_signal(signal.SIGINT)
