@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from novadex.analytics.log import LogSample, count_rows, take_sample
+from novadex.analytics.log import WAITING_COUNTED_MAX, LogSample, count_rows, take_sample
 from novadex.analytics.position import START, ProjectionState
 from novadex.analytics.projection import Outcome, TradeProjection
 from novadex.errors import TimeoutExceededError
@@ -49,7 +49,7 @@ async def catch_up(
     moved_at, told_at, seen = started, started, None
     while True:
         state = await projection.load_state()
-        if state and _has_reached(state, target):
+        if state and await _has_reached(projection, state, target):
             return state
         if state and state.identity != target.identity:
             # Main was restored or replaced: what was committed is what it has in its new life.
@@ -79,14 +79,20 @@ async def _sample(projection: TradeProjection) -> LogSample:
         return await take_sample(session, START)
 
 
-def _has_reached(state: ProjectionState, target: LogSample) -> bool:
-    """Whether every transaction that was committed at the target's snapshot is applied."""
-    return state.identity == target.identity and state.position.xid >= target.committed_below
+async def _has_reached(projection: TradeProjection, state: ProjectionState, target: LogSample) -> bool:
+    """Whether nothing that was committed at the target's snapshot stands behind the position."""
+    return state.identity == target.identity and not await _waiting(projection, state, target, count_max=1)
 
 
-async def _waiting(projection: TradeProjection, state: ProjectionState | None, target: LogSample) -> int:
+async def _waiting(
+    projection: TradeProjection,
+    state: ProjectionState | None,
+    target: LogSample,
+    count_max: int = WAITING_COUNTED_MAX,
+) -> int:
     async with projection.main.transaction(read_only=True) as session:
-        return await count_rows(session, state.position if state else START, target.committed_below)
+        position = state.position if state else START
+        return await count_rows(session, position, target.committed_below, count_max)
 
 
 def _stalled(seconds: float) -> TimeoutExceededError:

@@ -22,7 +22,7 @@ import psycopg
 from novadex.analytics import metrics
 from novadex.analytics.batch import BatchResult, apply_batch
 from novadex.analytics.log import LogSample, Watermarks, count_rows, read_rows, take_sample
-from novadex.analytics.position import START, Position, ProjectionState
+from novadex.analytics.position import START, ProjectionState
 from novadex.analytics.rebuild import RebuildReason, rebuild_trades
 from novadex.errors import NovaDexError, TimeoutExceededError
 from novadex.storage.queries import load_queries
@@ -176,9 +176,10 @@ class TradeProjection:
             result = await apply_batch(session, rows) if rows else BatchResult(state.position)
             set_aside = result.set_aside.total()
             drained = result.applied + result.known + set_aside < rows_max
-            # Where everything below the horizon was read, the horizon itself is reached.
-            position = Position(sample.horizon) if drained else result.last
-            watermark = self._watermarks.reached(position.xid)
+            # The position is the last row itself, never the horizon above it: ids that were given out and whose
+            # transactions left nothing behind are given out again after a crash of main.
+            position = result.last
+            watermark = self._watermarks.reached(sample.horizon if drained else position.xid)
             await session.execute(SQL.store, [str(position.xid), position.id, watermark, result.applied, set_aside])
         self._state = replace(
             held,

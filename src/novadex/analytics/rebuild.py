@@ -97,10 +97,12 @@ async def rebuild_trades(
                 hint="Run it again; if it fails again, look for rows that were removed from main.",
             )
         # What was applied before is applied again, so its watermark stands, unless main is another now.
-        same_log = before.identity == identity and before.position <= Position(end)
+        same_log = before.identity == identity and before.position <= position
         watermark = before.watermark if same_log else None
         life = [identity.epoch, identity.system_identifier, identity.timeline]
-        await session.execute(SQL.store_rebuilt, [*life, str(end), Position(end).id, watermark, applied, set_aside])
+        await session.execute(
+            SQL.store_rebuilt, [*life, str(position.xid), position.id, watermark, applied, set_aside]
+        )
     return RebuildReport(trades, applied, set_aside, time.monotonic() - started)
 
 

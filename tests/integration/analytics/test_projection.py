@@ -16,6 +16,8 @@ from novadex.ids import id_at
 from novadex.instance import Endpoints
 from novadex.settings import load_settings
 from novadex.storage.connection import DatabaseConnection
+from novadex.storage.migrations import migrate
+from tests.conftest import DatabasePair, add_market, add_users
 from tests.integration.analytics.records import (
     NOON,
     TradeRow,
@@ -205,3 +207,35 @@ async def _plans(db, main_url, query):
         looked = await session.query("EXPLAIN " + LOG.sample.sql, ["0", UUID(int=0)])
         read = await session.connection.execute("EXPLAIN " + query, ("0", UUID(int=0), "9000000000000", 100))
         return "\n".join(row["QUERY PLAN"] for row in looked), "\n".join(row[0] for row in await read.fetchall())
+
+
+async def test_ids_that_a_crash_of_main_gives_out_again_are_not_passed_over(make_postgres, make_databases):
+    """A transaction that left nothing behind took an id; main crashes, and the next trade gets that id."""
+    server = make_postgres(fsync="on", wal_writer_delay="10s")
+    main = server.make_database("main_of_crash", owner="novadex_owner")
+    analytics = make_databases()
+    pair = DatabasePair(server, main, main)
+    migrate(pair.main_url("owner"), "main")
+    add_market(pair.main_url("owner"), "BTC/USDT", 18, 18)
+    user = add_users(pair.main_url("owner"), 1)[0]
+    async with pair.connection("worker") as of_main, analytics.connection("worker") as of_analytics:
+        projection = TradeProjection(of_main.main, of_analytics.analytics, of_main.settings)
+        await drain(projection)
+        with psycopg.connect(pair.main_url("owner")) as undone:
+            for _ in range(3):
+                undone.execute("SELECT pg_current_xact_id()")
+                undone.rollback()
+        await projection.step(store_now=True)
+        server.kill()
+        server.start()
+        with psycopg.connect(pair.main_url("owner"), autocommit=True) as connection:
+            connection.execute(
+                "INSERT INTO trades (id, user_id, market_id, base_decimals, quote_decimals, side, base_amount,"
+                " quote_amount, price, executed_at) SELECT id, %s, 1, 18, 18, 'buy', 1, 100, 100,"
+                " uuid_extract_timestamp(id) FROM (SELECT uuidv7() AS id OFFSET 0) AS made",
+                (user,),
+            )
+            for _ in range(5):
+                connection.execute("SELECT pg_current_xact_id()")
+        await drain(projection)
+        assert await of_analytics.analytics.value("SELECT count(*) FROM trade_facts") == 1
