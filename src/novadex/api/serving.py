@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
+import threading
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ CONNECTIONS_MAX = 1_000
 KEEP_ALIVE_S = 30
 SHUTDOWN_S_MAX = 2
 CLOSE_S_MAX = 0.5
+END_S_MAX = 5.0
 
 log = structlog.get_logger("novadex.http")
 
@@ -81,11 +84,19 @@ async def serve(app: ASGIApp, listener: socket.socket, stop: asyncio.Event) -> N
 
 
 def stop_on_signals() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set."""
+    """An event that SIGTERM and SIGINT set. The program then ends within ``END_S_MAX``, whatever hangs: a
+    cancelled query waits for its server, and all work here may be cut off at any moment."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        stop.set()
+        last_resort = threading.Timer(END_S_MAX, os._exit, [0])
+        last_resort.daemon = True
+        last_resort.start()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     return stop
 
 
