@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from novadex.instance import read_instance
@@ -29,7 +30,7 @@ def instance(*, programs: bool) -> Iterator[Path]:
     command = [sys.executable, "-m", "benchmarks.servers", str(data_dir), *(["--programs"] if programs else [])]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wanted = (*SERVERS, "api", "worker") if programs else SERVERS
+        wanted = (*SERVERS, "api", "worker")
         ends = time.monotonic() + STARTED_WITHIN_S
         while not _healthy(data_dir, wanted):
             if process.poll() is not None or time.monotonic() > ends:
@@ -58,8 +59,12 @@ def main() -> None:
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--programs", action="store_true")
     arguments = parser.parse_args()
-    if not arguments.programs:
-        supervisor.PROGRAMS = ()  # servers alone: not for users, so it is no option
+    if not arguments.programs:  # servers alone: not for users, so it is no option
+        idle = (sys.executable, str(Path(__file__).with_name("idle.py")))
+        supervisor.API, supervisor.WORKER = (
+            replace(supervisor.API, command=idle),
+            replace(supervisor.WORKER, command=idle),
+        )
     run_in_foreground(arguments.data_dir, load_settings(), PlainDisplay(arguments.data_dir))
 
 
