@@ -30,6 +30,7 @@ class Command:
             "REDIS_URL": "redis://127.0.0.1:1",
             "REDIS_SESSION_URL": "redis://127.0.0.1:1",
             "HOME": str(self.folder),
+            "TERM": "xterm",  # a dumb one gets no progress bar
         }
         return subprocess.Popen(
             [sys.executable, "-m", "novadex.cli", *arguments],

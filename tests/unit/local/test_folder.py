@@ -71,6 +71,7 @@ def test_a_copied_folder_becomes_another_instance(data_dir, tmp_path):
 
 
 def test_a_copy_that_shares_its_servers_files_with_the_original_is_refused(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "SYSTEM_FOLDER", tmp_path)
     monkeypatch.setattr(folder, "INSTANCES", tmp_path)
     instance, _ = open_instance(data_dir, None, 18)
     assert instance.home == str(data_dir)
