@@ -72,8 +72,11 @@ CREATE TABLE trade_facts (
     sequence bigint,
     match_id uuid,
     source text,
+    reverses uuid,
     PRIMARY KEY (user_id, id)
 ) PARTITION BY RANGE (id);
+CREATE INDEX trade_facts_reverses_idx ON trade_facts (reverses) WHERE reverses IS NOT NULL;
+CREATE INDEX trade_facts_id_idx ON trade_facts USING brin (id) WITH (autosummarize = on);
 COMMENT ON TABLE trade_facts IS 'Trades as the records have them, partitioned by the time in the id; the key can be distributed by user';
 COMMENT ON COLUMN trade_facts.id IS 'Id of the trade';
 COMMENT ON COLUMN trade_facts.user_id IS 'Whose execution it is';
@@ -90,6 +93,7 @@ COMMENT ON COLUMN trade_facts.executed_at IS 'When it was executed';
 COMMENT ON COLUMN trade_facts.sequence IS 'Order within one moment, given by the source';
 COMMENT ON COLUMN trade_facts.match_id IS 'The match that both sides share';
 COMMENT ON COLUMN trade_facts.source IS 'Where it was imported from';
+COMMENT ON COLUMN trade_facts.reverses IS 'The trade that this one undoes; neither counts in candles and figures';
 
 CREATE TABLE candles (
     market text NOT NULL,
@@ -350,7 +354,7 @@ $$;
 
 CREATE FUNCTION schema_step() RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $$ SELECT '0002_figures' $$;
+    AS $$ SELECT '0003_reversals' $$;
 COMMENT ON FUNCTION schema_step() IS 'The last migration that this schema contains';
 
 -- Who may do what -----------------------------------------------------------------------------------------
