@@ -61,7 +61,6 @@ class TradeInput(TypedDict, total=False):
     """When the venue executed it; default: the time of the id, else now."""
     sequence: int
     match_id: UUID | str
-    order_id: UUID | str
     source: str
     source_trade_id: str
 
@@ -79,13 +78,19 @@ class PreparedTrade:
     request_hash: bytes | None
 
 
-def market_symbol(fields: Mapping[str, Any]) -> str:
-    """The market that a trade names, by ``market`` or by its two assets."""
-    unknown = fields.keys() - FIELDS
+def market_symbol(fields: Mapping[str, Any], known: frozenset[str] = FIELDS, noun: str = "A trade") -> str:
+    """The market that a trade or an order names, by ``market`` or by its two assets."""
+    unknown = fields.keys() - known
     if unknown:
+        if known is FIELDS and "order_id" in unknown:
+            raise ValidationError(
+                "A trade of an order is a fill of it: create_trade takes no order_id.",
+                field="order_id",
+                hint="Record it with record_fill, which writes the trades of both sides and moves their orders.",
+            )
         raise UsageError(
-            f"A trade has no field {', '.join(sorted(map(str, unknown)))}.",
-            hint=f"It can have: {', '.join(sorted(FIELDS))}.",
+            f"{noun} has no field {', '.join(sorted(map(str, unknown)))}.",
+            hint=f"It can have: {', '.join(sorted(known))}.",
         )
     market = fields.get("market")
     if market is None:
@@ -115,22 +120,21 @@ def prepare(fields: Mapping[str, Any], market: Market, fee_asset_id: int | None)
     smallest unit of the quote asset, so that it is the exact product rounded up or down.
     """
     get = fields.get
-    side = _one_of(get("side"), "side", SIDES)
-    liquidity = _one_of(get("liquidity", "taker"), "liquidity", LIQUIDITIES)
-    kind = _one_of(get("type", "spot"), "type", TYPES)
-    base_amount, base_text = parse_amount(_required(fields, "base_amount"), "base_amount")
-    quote_amount, quote_text = parse_amount(_required(fields, "quote_amount"), "quote_amount")
-    price, price_text = parse_amount(_required(fields, "price"), "price", decimals_max=PRICE_DECIMALS_MAX)
+    side = one_of(get("side"), "side", SIDES)
+    liquidity = one_of(get("liquidity", "taker"), "liquidity", LIQUIDITIES)
+    kind = one_of(get("type", "spot"), "type", TYPES)
+    base_amount, base_text = parse_amount(required(fields, "base_amount"), "base_amount")
+    quote_amount, quote_text = parse_amount(required(fields, "quote_amount"), "quote_amount")
+    price, price_text = parse_amount(required(fields, "price"), "price", decimals_max=PRICE_DECIMALS_MAX)
     check_amounts(market, base_amount, base_text, quote_amount, quote_text, price, price_text)
     fee_amount, fee_text = parse_signed_amount(get("fee_amount", 0), "fee_amount")
     fee_asset = get("fee_asset")
     if fee_amount and fee_asset is None:
         raise ValidationError(f"fee_asset is missing for the fee {fee_text}.", field="fee_asset")
-    user_id = parse_id(_required(fields, "user_id"), "user_id")
-    match_id = _optional_id(get("match_id"), "match_id")
-    order_id = _optional_id(get("order_id"), "order_id")
-    source, source_trade_id = _source(get("source"), get("source_trade_id"))
-    id, executed_at = _id_and_time(get("id"), get("executed_at"), source, market.symbol, source_trade_id)
+    user_id = parse_id(required(fields, "user_id"), "user_id")
+    match_id = optional_id(get("match_id"), "match_id")
+    source, source_trade_id = source_and_id(get("source"), get("source_trade_id"))
+    id, executed_at = id_and_time(get("id"), get("executed_at"), source, market.symbol, source_trade_id)
     sequence = get("sequence")
     if sequence is not None and (type(sequence) is not int or not -SEQUENCE_BOUND <= sequence < SEQUENCE_BOUND):
         raise ValidationError(f"sequence must be an integer of 64 bits, got {sequence!r}.", field="sequence")
@@ -151,7 +155,7 @@ def prepare(fields: Mapping[str, Any], market: Market, fee_asset_id: int | None)
         executed_at=executed_at.isoformat(),
         sequence=sequence,
         match_id=str(match_id) if match_id else None,
-        order_id=str(order_id) if order_id else None,
+        order_id=None,
         source=source,
         source_trade_id=source_trade_id,
     )
@@ -170,14 +174,14 @@ def prepare(fields: Mapping[str, Any], market: Market, fee_asset_id: int | None)
         executed_at,
         sequence,
         match_id,
-        order_id,
+        None,
         source,
         source_trade_id,
     )
     key = get("idempotency_key")
     if key is None:
         return PreparedTrade(trade, line, None, None)
-    _check_text(key, "idempotency_key", KEY_LENGTH_MAX)
+    check_text(key, "idempotency_key", KEY_LENGTH_MAX)
     return PreparedTrade(trade, line, key, _request_hash(line, fields))
 
 
@@ -219,24 +223,24 @@ def check_amounts(  # noqa: PLR0917 - three amounts, each with the text that it 
         )
 
 
-def _required(fields: Mapping[str, Any], name: str) -> Any:
+def required(fields: Mapping[str, Any], name: str) -> Any:
     value = fields.get(name)
     if value is None:
         raise ValidationError(f"{name} is missing.", field=name)
     return value
 
 
-def _one_of(value: Any, field: str, known: tuple[str, ...]) -> Any:
+def one_of(value: Any, field: str, known: tuple[str, ...]) -> Any:
     if value in known:
         return value
     raise ValidationError(f"{field} must be one of {', '.join(known)}, got {value!r}.", field=field)
 
 
-def _optional_id(value: Any, field: str) -> UUID | None:
+def optional_id(value: Any, field: str) -> UUID | None:
     return None if value is None else parse_id(value, field)
 
 
-def _check_text(value: Any, field: str, length_max: int) -> None:
+def check_text(value: Any, field: str, length_max: int) -> None:
     if type(value) is not str or not 1 <= len(value) <= length_max or "\0" in value:
         raise ValidationError(
             f"{field} must be a text of 1 to {length_max} characters without NUL, got {str(value)[:80]!r}.",
@@ -248,14 +252,14 @@ def _check_text(value: Any, field: str, length_max: int) -> None:
         raise ValidationError(f"{field} has characters that are not valid Unicode.", field=field) from None
 
 
-def _source(source: Any, source_trade_id: Any) -> tuple[str | None, str | None]:
+def source_and_id(source: Any, source_trade_id: Any) -> tuple[str | None, str | None]:
     if source is None and source_trade_id is None:
         return None, None
     if source is None or source_trade_id is None:
         missing = "source" if source is None else "source_trade_id"
         raise ValidationError(f"{missing} is missing: source and source_trade_id go together.", field=missing)
     check_source(source)
-    _check_text(source_trade_id, "source_trade_id", SOURCE_ID_LENGTH_MAX)
+    check_text(source_trade_id, "source_trade_id", SOURCE_ID_LENGTH_MAX)
     return source, source_trade_id
 
 
@@ -272,7 +276,7 @@ def check_source(source: Any) -> None:
         )
 
 
-def _id_and_time(
+def id_and_time(
     id_value: Any, time_value: Any, source: str | None, market: str, source_trade_id: str | None
 ) -> tuple[UUID, datetime]:
     """The id and the time, each from the other where one is missing."""
@@ -281,7 +285,7 @@ def _id_and_time(
             id = uuid7()
         else:
             id = parse_id(id_value, "id")
-            _check_version(id)
+            check_version(id)
         milliseconds = id.int >> 80
         _check_time(milliseconds)
         return id, time_of_ms(milliseconds)
@@ -290,7 +294,7 @@ def _id_and_time(
     _check_time(milliseconds)
     if id_value is not None:
         id = parse_id(id_value, "id")
-        _check_version(id)
+        check_version(id)
         if id.int >> 80 != milliseconds:
             raise ValidationError(
                 f"id carries the time {time_of_ms(id.int >> 80).isoformat()}, but executed_at is"
@@ -305,7 +309,7 @@ def _id_and_time(
     return id, executed_at
 
 
-def _check_version(id: UUID) -> None:
+def check_version(id: UUID) -> None:
     if id.version != 7:
         raise ValidationError(
             f"id must be a UUID of version 7, got version {id.version}: {id}.",
@@ -324,22 +328,23 @@ def _check_time(milliseconds: int) -> None:
         )
 
 
-def parse_moment(value: Any) -> datetime:
+def parse_moment(value: Any, field: str = "executed_at") -> datetime:
+    """A moment with its zone, in UTC."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
             raise ValidationError(
-                f"executed_at is not a time: {value[:80]!r}.", field="executed_at", hint="Write 2024-08-08T23:54:00Z."
+                f"{field} is not a time: {value[:80]!r}.", field=field, hint="Write 2024-08-08T23:54:00Z."
             ) from None
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise ValidationError(
-            f"executed_at must be a time with its zone, got {value!r}.",
-            field="executed_at",
+            f"{field} must be a time with its zone, got {value!r}.",
+            field=field,
             hint="Write 2024-08-08T23:54:00Z, or datetime(..., tzinfo=UTC).",
         )
     if value < EPOCH:
-        raise ValidationError(f"executed_at must be after 1970, got {value.isoformat()}.", field="executed_at")
+        raise ValidationError(f"{field} must be after 1970, got {value.isoformat()}.", field=field)
     return value.astimezone(EPOCH.tzinfo)
 
 

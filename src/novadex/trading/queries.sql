@@ -14,7 +14,8 @@ RETURNING id, symbol, name, decimals;
 
 -- name: all_markets
 -- Markets by symbol, a page at a time.
-SELECT m.id, m.symbol, b.symbol AS base_asset, q.symbol AS quote_asset, m.base_decimals, m.quote_decimals, m.status
+SELECT m.id, m.symbol, b.symbol AS base_asset, q.symbol AS quote_asset, m.base_decimals, m.quote_decimals, m.status,
+    m.tick_size, m.lot_size
 FROM markets m
 JOIN assets b ON b.id = m.base_asset_id
 JOIN assets q ON q.id = m.quote_asset_id
@@ -24,7 +25,8 @@ LIMIT $2;
 
 -- name: market_by_symbol
 -- One market by its symbol.
-SELECT m.id, m.symbol, b.symbol AS base_asset, q.symbol AS quote_asset, m.base_decimals, m.quote_decimals, m.status
+SELECT m.id, m.symbol, b.symbol AS base_asset, q.symbol AS quote_asset, m.base_decimals, m.quote_decimals, m.status,
+    m.tick_size, m.lot_size
 FROM markets m
 JOIN assets b ON b.id = m.base_asset_id
 JOIN assets q ON q.id = m.quote_asset_id
@@ -37,9 +39,46 @@ SELECT $1, b.id, q.id, b.decimals, q.decimals FROM assets b, assets q WHERE b.sy
 ON CONFLICT (symbol) DO NOTHING
 RETURNING id;
 
--- name: write_audit
--- An entry of the audit log.
-INSERT INTO audit_log (actor, action, subject, detail) VALUES ($1, $2, $3, $4::jsonb);
+-- name: hold_market
+-- Holds a market until the commit: orders that are being placed in it come first, the next ones after.
+SELECT sequence FROM market_sequences WHERE market_id = $1 FOR UPDATE;
+
+-- name: hold_all_markets
+-- Holds all markets until the commit.
+SELECT market_id FROM market_sequences ORDER BY market_id FOR UPDATE;
+
+-- name: set_status
+-- Opens, restricts or halts a market.
+UPDATE markets SET status = $2 WHERE id = $1;
+
+-- name: set_venue_status
+-- Opens, restricts or halts all markets.
+UPDATE venue SET status = $1;
+
+-- name: venue_status
+-- The kill switch.
+SELECT status FROM venue;
+
+-- name: set_sizes
+-- The steps of prices and quantities of a market's orders.
+UPDATE markets SET tick_size = $2, lot_size = $3 WHERE id = $1;
+
+-- name: set_fees
+-- The fees of a tier.
+INSERT INTO fee_rates AS f (market_id, tier, maker_rate, taker_rate) VALUES ($1, $2, $3, $4)
+ON CONFLICT (market_id, tier) DO UPDATE SET maker_rate = excluded.maker_rate, taker_rate = excluded.taker_rate
+WHERE (f.maker_rate, f.taker_rate) <> (excluded.maker_rate, excluded.taker_rate);
+
+-- name: fees_of_market
+-- The fees of a market by tier.
+SELECT m.symbol AS market, f.tier, f.maker_rate, f.taker_rate
+FROM fee_rates f JOIN markets m ON m.id = f.market_id
+WHERE f.market_id = $1 ORDER BY f.tier;
+
+-- name: set_fee_tier
+-- The fee tier of a user.
+INSERT INTO user_fee_tiers AS t (user_id, tier) VALUES ($1, $2)
+ON CONFLICT (user_id) DO UPDATE SET tier = excluded.tier WHERE t.tier <> excluded.tier;
 
 -- name: ensure_system_account
 -- The system account of a source of market trades, made where it is missing.
@@ -96,10 +135,6 @@ JOIN unnest($1::uuid[], $2::text[]) AS wanted (user_id, key) ON k.user_id = want
 -- Which of these users exist.
 SELECT id FROM users WHERE id = ANY($1::uuid[]);
 
--- name: known_orders
--- Which of these orders exist.
-SELECT id FROM orders WHERE id = ANY($1::uuid[]);
-
 -- name: ensure_trade_partitions
 -- Partitions for trades from one moment to another.
 SELECT ensure_partitions('trades', $1, $2);
@@ -107,7 +142,7 @@ SELECT ensure_partitions('trades', $1, $2);
 -- name: trades_by_ids
 -- Trades by their ids.
 SELECT t.id, t.user_id, m.symbol AS market, t.type, t.side, t.liquidity, t.base_amount, t.quote_amount, t.price,
-    t.fee_amount, f.symbol AS fee_asset, t.executed_at, t.sequence, t.match_id, t.order_id, t.source, t.source_trade_id
+    t.fee_amount, f.symbol AS fee_asset, t.executed_at, t.sequence, t.match_id, t.order_id, t.source, t.source_trade_id, t.reverses
 FROM trades t
 JOIN markets m ON m.id = t.market_id
 LEFT JOIN assets f ON f.id = t.fee_asset_id
@@ -116,7 +151,7 @@ WHERE t.id = ANY($1::uuid[]);
 -- name: trades_newest
 -- A page of all trades, newest first: ids in [$2, $1).
 SELECT t.id, t.user_id, m.symbol AS market, t.type, t.side, t.liquidity, t.base_amount, t.quote_amount, t.price,
-    t.fee_amount, f.symbol AS fee_asset, t.executed_at, t.sequence, t.match_id, t.order_id, t.source, t.source_trade_id
+    t.fee_amount, f.symbol AS fee_asset, t.executed_at, t.sequence, t.match_id, t.order_id, t.source, t.source_trade_id, t.reverses
 FROM trades t
 JOIN markets m ON m.id = t.market_id
 LEFT JOIN assets f ON f.id = t.fee_asset_id
@@ -127,7 +162,7 @@ LIMIT $3;
 -- name: trades_of_user
 -- A page of a user's trades, newest first, in one market where $4 is given.
 SELECT t.id, t.user_id, m.symbol AS market, t.type, t.side, t.liquidity, t.base_amount, t.quote_amount, t.price,
-    t.fee_amount, f.symbol AS fee_asset, t.executed_at, t.sequence, t.match_id, t.order_id, t.source, t.source_trade_id
+    t.fee_amount, f.symbol AS fee_asset, t.executed_at, t.sequence, t.match_id, t.order_id, t.source, t.source_trade_id, t.reverses
 FROM trades t
 JOIN markets m ON m.id = t.market_id
 LEFT JOIN assets f ON f.id = t.fee_asset_id
@@ -138,7 +173,7 @@ LIMIT $3;
 -- name: trades_of_market
 -- A page of a market's trades, newest first.
 SELECT t.id, t.user_id, m.symbol AS market, t.type, t.side, t.liquidity, t.base_amount, t.quote_amount, t.price,
-    t.fee_amount, f.symbol AS fee_asset, t.executed_at, t.sequence, t.match_id, t.order_id, t.source, t.source_trade_id
+    t.fee_amount, f.symbol AS fee_asset, t.executed_at, t.sequence, t.match_id, t.order_id, t.source, t.source_trade_id, t.reverses
 FROM trades t
 JOIN markets m ON m.id = t.market_id
 LEFT JOIN assets f ON f.id = t.fee_asset_id

@@ -37,6 +37,20 @@ class Market:
     base_decimals: int
     quote_decimals: int
     status: MarketStatus
+    tick_size: Decimal | None = None
+    """Prices of orders are multiples of it; None: any price."""
+    lot_size: Decimal | None = None
+    """Quantities of orders are multiples of it; None: any quantity."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeeRates:
+    """Fees of a market for a tier, as a share of the quote amount; negative: a rebate."""
+
+    market: str
+    tier: int
+    maker_rate: Decimal
+    taker_rate: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +79,8 @@ class Trade:
     order_id: UUID | None
     source: str | None
     source_trade_id: str | None
+    reverses: UUID | None = None
+    """The trade that this one undoes: it has the other side, and the fee negated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,36 +7,28 @@ any time: it writes only trades whose id is free, and what was there already it 
 
 from __future__ import annotations
 
-import asyncio
-import random
-import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 from psycopg import AsyncRawCursor, errors
 from psycopg.rows import args_row
 
 from novadex import metrics
-from novadex.errors import ConflictError, NotFoundError, NovaDexError, ValidationError
-from novadex.storage.failures import ROLLED_BACK, connection_lost, translate
-from novadex.storage.session import Session
+from novadex.errors import ConflictError, NotFoundError, ValidationError
+from novadex.trading.careful import FastThenCareful, is_missing_partition, months, unwritten
 from novadex.trading.lines import escaped
 from novadex.trading.markets import QUERIES
+from novadex.trading.prepare import PreparedTrade
 from novadex.trading.records import Trade
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from datetime import datetime
+    from collections.abc import Sequence
     from uuid import UUID
 
-    from novadex.storage.database import Database
-    from novadex.trading.prepare import PreparedTrade
+    import psycopg
+
+    from novadex.storage.session import Session
 
 Outcome = Trade | Exception
-GIVE_UP_AFTER_S = 8.0
-"""How long a batch is tried again while the server is away: long enough for a restart."""
-PAUSE_S = 0.05
 BYTEA = r"\\x"
 """How COPY's text format begins a bytea."""
 
@@ -48,12 +40,8 @@ class _RefusedInsideError(Exception):
         self.refused = refused
 
 
-class TradeWriter:
+class TradeWriter(FastThenCareful[PreparedTrade, Trade]):
     """Writes batches on a connection of its own, which it opens when it needs it."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._connection: psycopg.AsyncConnection[Any] | None = None
 
     async def write(self, batch: Sequence[PreparedTrade]) -> Sequence[Outcome]:
         """One outcome for each trade: the trade as it is recorded, or its error."""
@@ -70,38 +58,15 @@ class TradeWriter:
                     outcomes[index] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
 
-    async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(psycopg.Error):
-                await connection.close()
-
     async def _one_by_one(self, batch: list[PreparedTrade]) -> list[Outcome]:
         return [(await self._write_distinct([item]))[0] for item in batch]
 
     async def _write_distinct(self, batch: list[PreparedTrade]) -> list[Outcome]:
         """A batch in which no id and no key stands twice."""
-        give_up_at = time.monotonic() + GIVE_UP_AFTER_S
-        write, pause_s = self._fast, PAUSE_S
-        while True:
-            try:
-                return await write(batch)
-            except (NovaDexError, psycopg.Error) as error:
-                if isinstance(error, psycopg.Error) and connection_lost(error):
-                    await self.close()
-                if isinstance(error, (errors.IntegrityError, errors.DataError)) and write == self._fast:
-                    pass  # the careful way finds out which trade it is
-                elif not _worth_another_try(error) or time.monotonic() + pause_s > give_up_at:
-                    return [_unwritten(error, self._database.name, item) for item in batch]
-                else:
-                    await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 - no secret
-                    pause_s *= 2
-            write = self._careful
+        return await self._carry_out(batch)
 
-    async def _session(self) -> Session:
-        if self._connection is None or self._connection.closed:
-            self._connection = await self._database.dedicated()
-        return Session(self._connection, self._database.name)
+    def _unwritten(self, error: Exception, item: PreparedTrade) -> Exception:
+        return unwritten(error, self._database.name, trade_id=item.trade.id)
 
     # The fast way
 
@@ -133,7 +98,7 @@ class TradeWriter:
         except _RefusedInsideError as inside:
             refused = inside.refused
         except (errors.IntegrityError, errors.DataError) as error:
-            if _is_missing_partition(error) and await self._make_partitions(session, batch):
+            if is_missing_partition(error) and await self._make_partitions(session, batch):
                 return await self._careful(batch)
             refused = await self._without_references(session, batch)
             if not refused:
@@ -231,43 +196,22 @@ class TradeWriter:
 
     async def _make_partitions(self, session: Session, batch: list[PreparedTrade]) -> bool:
         made = 0
-        for moment in _months(item.trade.executed_at for item in batch):
+        for moment in months(item.trade.executed_at for item in batch):
             made += await session.value(QUERIES.ensure_trade_partitions, [moment, moment])
         return made > 0
 
     @staticmethod
     async def _without_references(session: Session, batch: list[PreparedTrade]) -> dict[int, Exception]:
-        """The trades whose user or order does not exist."""
+        """The trades whose user does not exist."""
         users = list({item.trade.user_id for item in batch})
-        orders = list({item.trade.order_id for item in batch if item.trade.order_id is not None})
-        known_users = {row.id for row in await session.query(QUERIES.known_users, [users])}
-        known_orders = {row.id for row in await session.query(QUERIES.known_orders, [orders])} if orders else set()
-        refused: dict[int, Exception] = {}
-        for index, item in enumerate(batch):
-            trade = item.trade
-            if trade.user_id not in known_users:
-                refused[index] = NotFoundError(
-                    f"There is no user {trade.user_id}.", hint="Create the user first.", field="user_id"
-                )
-            elif trade.order_id is not None and trade.order_id not in known_orders:
-                refused[index] = NotFoundError(
-                    f"There is no order {trade.order_id}.", hint="Record the order first.", field="order_id"
-                )
-        return refused
-
-
-def _worth_another_try(error: Exception) -> bool:
-    if isinstance(error, NovaDexError):
-        return error.retryable
-    return isinstance(error, ROLLED_BACK) or connection_lost(error)
-
-
-def _unwritten(error: Exception, database: str, item: PreparedTrade) -> Exception:
-    """The error of one trade of a batch that could not be written; it names the id to retry with."""
-    known = error if isinstance(error, NovaDexError) else translate(error, database)
-    if known is None:
-        return error
-    return type(known)(known.message, hint=known.hint, **{**known.details, "trade_id": item.trade.id})
+        known = {row.id for row in await session.query(QUERIES.known_users, [users])}
+        return {
+            index: NotFoundError(
+                f"There is no user {item.trade.user_id}.", hint="Create the user first.", field="user_id"
+            )
+            for index, item in enumerate(batch)
+            if item.trade.user_id not in known
+        }
 
 
 def _split_repeated(batch: Sequence[PreparedTrade]) -> tuple[list[int], list[int]]:
@@ -294,14 +238,6 @@ def _key_lines(keyed: list[PreparedTrade]) -> str:
         key, request_hash = escaped(item.key or ""), (item.request_hash or b"").hex()
         lines.append(f"{item.trade.user_id}\t{key}\t{BYTEA}{request_hash}\t{item.trade.id}\n")
     return "".join(lines)
-
-
-def _months(moments: Iterable[datetime]) -> list[datetime]:
-    return list({(moment.year, moment.month): moment for moment in moments}.values())
-
-
-def _is_missing_partition(error: Exception) -> bool:
-    return isinstance(error, errors.CheckViolation) and error.diag.constraint_name is None
 
 
 def _refusal(error: psycopg.Error, item: PreparedTrade) -> Exception:

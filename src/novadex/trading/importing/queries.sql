@@ -20,14 +20,11 @@ CREATE TEMPORARY TABLE IF NOT EXISTS import_lines (
 COPY import_lines FROM STDIN;
 
 -- name: lines_without_references
--- Lines whose user or order does not exist.
-SELECT l.ordinal,
-    CASE WHEN u.id IS NULL THEN 'user_id' ELSE 'order_id' END AS field,
-    CASE WHEN u.id IS NULL THEN l.user_id ELSE l.order_id END AS value
+-- Lines whose user does not exist.
+SELECT l.ordinal, 'user_id' AS field, l.user_id AS value
 FROM import_lines l
 LEFT JOIN users u ON u.id = l.user_id
-LEFT JOIN orders o ON o.id = l.order_id
-WHERE u.id IS NULL OR (l.order_id IS NOT NULL AND o.id IS NULL)
+WHERE u.id IS NULL
 ORDER BY l.ordinal;
 
 -- name: drop_lines

@@ -10,6 +10,7 @@ import psycopg
 from uuid_utils.compat import uuid7
 
 from novadex.errors import ConflictError, NotFoundError, NovaDexError, UsageError, ValidationError
+from novadex.roles.actor import Actor, act_as
 from novadex.storage.failures import translate
 from novadex.trading.importing.binance import FIELDS as BINANCE_FIELDS
 from novadex.trading.importing.binance import BinanceLines
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from novadex.trading.importing.records import BadLine
     from novadex.trading.records import Market
 
-ACTOR = "import"
+ACTOR = Actor.program("import")
 CONTINUE = "Run the same command again: it continues, nothing is loaded twice."
 
 
@@ -127,7 +128,7 @@ class _Run:
         if own_trades and source is not None:
             raise UsageError("NovaDex's own format names the source on each line.", hint="Leave out the source.")
         source = source or MARKET_SOURCES.get(self._layout.format)
-        markets = Markets(self._db)
+        markets = Markets(self._db, actor=ACTOR)
         chunks = await self._chunks(await _market(markets, market, create=create_market), markets, source)
         loader = ChunkLoader(self._db.main, own_trades=own_trades, stop=self._stop)
         started = time.perf_counter()
@@ -257,7 +258,7 @@ def _describe(opened: SourceFile, layout: Layout) -> str:
 
 async def _market(markets: Markets, symbol: str, *, create: bool) -> Market:
     if create:
-        return await markets.add(symbol, actor=ACTOR)
+        return await markets.add(symbol)
     try:
         return await markets.get(symbol)
     except NotFoundError as error:
@@ -273,7 +274,9 @@ async def _system_account(db: DatabaseConnection, source: str) -> UUID:
     name = f"source:{source}"
     account = await db.main.value(QUERIES.system_account, [name], read_only=True)
     if account is None:
-        await db.main.execute(QUERIES.ensure_system_account, [uuid7(), name])
+        async with db.transaction() as session:
+            await act_as(session, ACTOR)
+            await session.execute(QUERIES.ensure_system_account, [uuid7(), name])
         account = await db.main.value(QUERIES.system_account, [name], read_only=True)
     if account is None:
         raise ConflictError(

@@ -1,0 +1,156 @@
+"""``BookService``: the books of the markets, whoever keeps them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, cast
+from uuid import UUID
+
+from novadex.book.documents import TOP_LEVELS
+from novadex.book.follower import BookFollower
+from novadex.book.levels import Row
+from novadex.book.orders import in_priority
+from novadex.book.projection import ALL, BookProjection
+from novadex.book.reader import BookReader
+from novadex.book.records import Book, BookOrder, Level
+from novadex.book.store import QUERIES, LevelsAt
+from novadex.book.units import to_text
+from novadex.errors import TimeoutExceededError, ValidationError
+from novadex.storage.connection import DatabaseConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from novadex.book.documents import Top
+    from novadex.book.reader import WholeBook
+
+__all__ = ["Book", "BookOrder", "BookService", "Level"]
+
+DEPTH_DEFAULT = 10
+DEPTH_MAX = 1_000_000
+REBUILD_S_MAX = 60.0
+LOOK_INTERVAL_S = 0.02
+
+
+class BookService:
+    """Reads books.
+
+    ::
+
+        books = BookService(database)
+        book = await books.get_book("BTC/USDT", depth=50)
+        best_bid = book.bids[0].price
+    """
+
+    def __init__(self, db: DatabaseConnection | None = None) -> None:
+        self._db = db or DatabaseConnection.get_instance()
+        self._reader = self._db.companion(BookReader)
+
+    async def get_book(self, market: str, depth: int = DEPTH_DEFAULT) -> Book:
+        """The best ``depth`` levels of each side, best first; 0: all of them.
+
+        From the cache server while the books are kept there, else from PostgreSQL: then it is put there for others.
+        A market has the book of its own orders, or, once one was imported, that of another exchange. Raises
+        ``NotFoundError`` for an unknown market and ``ValidationError`` for a wrong depth.
+        """
+        if type(depth) is not int or not 0 <= depth <= DEPTH_MAX:
+            raise ValidationError(f"depth must be 0 (all) to {DEPTH_MAX}, got {depth!r}.", field="depth")
+        market_id = await self._reader.market_id(market)
+        top = await self._reader.top(market_id)
+        if top is not None:
+            if 0 < depth <= TOP_LEVELS:
+                return _book(market, top, top.bids[:depth], top.asks[:depth])
+            if (top.bid_levels, top.ask_levels) == (len(top.bids), len(top.asks)):
+                return _book(market, top, top.bids, top.asks)
+        whole = await self._reader.published(market_id) if top is not None else None
+        found = whole or await self._reader.recorded(market_id)
+        bids, asks = found.levels.bids, found.levels.asks
+        return _book(market, found, bids.rows(depth or None), asks.rows(depth or None))
+
+    async def get_orders(self, market: str) -> list[BookOrder]:
+        """The orders in a market's book: bids then asks, each best price first, those of one price in the order in
+        which they are filled. Another exchange's book has none."""
+        market_id = await self._reader.market_id(market)
+        whole = await self._reader.published(market_id, levels=False, orders=True)
+        if whole is not None:
+            orders, levels = whole.orders, whole.levels
+        else:
+            book = await self._reader.recorded_orders(market_id)
+            orders, levels = book.orders, book.levels
+        return [
+            BookOrder(
+                UUID(order_id),
+                cast("Literal['buy', 'sell']", order.side),
+                Decimal(to_text(order.price, levels.price_decimals)),
+                Decimal(to_text(order.lots, levels.lot_decimals)),
+                order.priority,
+            )
+            for order_id, order in in_priority(orders.items())
+        ]
+
+    async def follow(self, market: str) -> BookFollower:
+        """A book that follows the market: a snapshot, then the differences. Close it."""
+        return BookFollower(self._db, self._reader, market, await self._reader.market_id(market))
+
+    async def rebuild(self, market: str | None = None) -> dict[str, Any]:
+        """Read a book, or all, anew from PostgreSQL into the cache server. The worker does it; where none runs, this
+        does it once. Returns how many, in how many seconds, and by whom."""
+        began = time.monotonic()
+        shards = self._db.settings.book_shards
+        wanted = [await self._reader.market_id(market)] if market else await self._all_ids()
+        before = {market_id: await self._epoch_of(market_id) for market_id in wanted}
+        if market is None:
+            # Markets without a published book have none to read anew: no order was ever placed there.
+            before = {market_id: epoch for market_id, epoch in before.items() if epoch}
+        asked = [
+            await self._reader.ask_to_rebuild(shard, ALL if market is None else str(wanted[0]))
+            for shard in (range(shards) if market is None else [wanted[0] % shards])
+        ]
+        by = "the worker"
+        if all(asked):
+            for market_id, epoch in before.items():
+                await self._until_other(market_id, epoch)
+        else:
+            by = "this command: no worker keeps the books, so readers ask PostgreSQL"
+            for shard in range(shards):
+                await self._once(BookProjection(self._db, shard, shards))
+        return {"books": len(before), "seconds": round(time.monotonic() - began, 3), "by": by}
+
+    async def show_own_orders(self, market: str) -> int:
+        """Forget the other exchange's book of a market, which then shows its own orders; returns how many snapshots
+        went."""
+        return await self._db.main.execute(QUERIES.forget_snapshots, [await self._reader.market_id(market)])
+
+    async def _once(self, projection: BookProjection) -> None:
+        async with aclosing(projection.rounds()) as rounds:
+            async for _ in rounds:
+                if projection.drained:
+                    return
+
+    async def _until_other(self, market_id: int, epoch: str | None) -> None:
+        deadline = time.monotonic() + REBUILD_S_MAX
+        while await self._epoch_of(market_id) == epoch:
+            if time.monotonic() > deadline:
+                raise TimeoutExceededError(
+                    f"The worker did not read the book anew within {REBUILD_S_MAX:.0f} s.", hint="See its log."
+                )
+            await asyncio.sleep(LOOK_INTERVAL_S)
+
+    async def _epoch_of(self, market_id: int) -> str | None:
+        found = await self._reader.published(market_id, levels=False)
+        return found.epoch if found else None
+
+    async def _all_ids(self) -> list[int]:
+        return [row.id for row in await self._db.main.query(QUERIES.all_markets, read_only=True)]
+
+
+def _book(market: str, at: WholeBook | LevelsAt | Top, bids: Sequence[Row], asks: Sequence[Row]) -> Book:
+    checksum = at.levels.checksum() if isinstance(at, LevelsAt) else at.checksum
+    return Book(market, at.sequence, checksum, _as_levels(bids), _as_levels(asks), at.source)
+
+
+def _as_levels(rows: Iterable[Row]) -> list[Level]:
+    return [Level(Decimal(price), Decimal(quantity)) for price, quantity in rows]

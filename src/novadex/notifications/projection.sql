@@ -1,0 +1,38 @@
+-- What orders tell their users: the events of each market, in their sequence.
+
+-- name: follow_markets
+-- Each market has a position.
+INSERT INTO notification_positions (market_id)
+SELECT id FROM markets m WHERE NOT EXISTS (SELECT FROM notification_positions p WHERE p.market_id = m.id)
+ON CONFLICT (market_id) DO NOTHING;
+
+-- name: markets_behind
+-- Markets with events that nobody looked at.
+SELECT s.market_id
+FROM market_sequences s LEFT JOIN notification_positions p ON p.market_id = s.market_id
+WHERE s.sequence > coalesce(p.market_sequence, 0)
+ORDER BY s.market_id;
+
+-- name: lock_position
+-- The position of a market, held until the commit; no row where another worker holds it.
+SELECT market_sequence FROM notification_positions WHERE market_id = $1 FOR NO KEY UPDATE SKIP LOCKED;
+
+-- name: next_events
+-- The next events of a market, in order, with what users are told of them. Commits come in the order of the sequence, so
+-- what is seen has no gap. own: the user did it, by a session or an API key, or the same hand that placed the order.
+SELECT e.id, e.market_sequence, e.type, e.status, e.order_id, o.user_id, o.client_order_id, m.symbol AS market, o.side,
+    trim_scale(e.quantity)::text AS quantity, trim_scale(e.filled_quantity)::text AS filled_quantity,
+    e.reason, e.occurred_at, e.trade_id, trim_scale(t.base_amount)::text AS amount, trim_scale(t.price)::text AS price,
+    e.actor = o.placed_by OR e.actor = 'user:' || o.user_id::text
+        OR EXISTS (SELECT FROM api_keys k WHERE k.user_id = o.user_id AND e.actor = 'api_key:' || k.id::text) AS own
+FROM order_events e
+JOIN orders o ON o.id = e.order_id
+JOIN markets m ON m.id = e.market_id
+LEFT JOIN trades t ON t.id = e.trade_id
+WHERE e.market_id = $1 AND e.market_sequence > $2
+ORDER BY e.market_sequence
+LIMIT $3;
+
+-- name: move_position
+-- Users were told up to this event.
+UPDATE notification_positions SET market_sequence = $2 WHERE market_id = $1;

@@ -1,0 +1,1 @@
+"""Plausible order flow through the public services, the same for the same seed."""

@@ -1,0 +1,90 @@
+"""What a simulation is made of, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+from novadex.errors import ValidationError
+
+MARKETS_MAX = 100
+USERS_MAX = 10_000
+COMMANDS_PER_S_MAX = 200
+"""Of each market: every command has a millisecond of its own, and what follows from it comes just after."""
+SEED_MAX = 2**31
+
+CommandKind = Literal[
+    "place", "amend", "cancel", "reject", "trigger", "expire", "fill", "bust", "deposit", "withdrawal"
+]
+
+
+class Command(NamedTuple):
+    """One call of a service, at a moment of the simulation."""
+
+    at_ms: int
+    """Milliseconds since 1970, later than the one before it in its market."""
+    kind: CommandKind
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is simulated. The same plan gives the same commands with the same ids."""
+
+    start: datetime
+    duration_s: float
+    """0: until it is stopped."""
+    markets: int = 4
+    users: int = 50
+    rate: float = 20.0
+    """Commands a second, of all markets together."""
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value, least, most in (
+            ("markets", self.markets, 1, MARKETS_MAX),
+            ("users", self.users, 4, USERS_MAX),
+            ("seed", self.seed, 0, SEED_MAX),
+        ):
+            if type(value) is not int or not least <= value <= most:
+                raise ValidationError(f"{name} must be {least:,} to {most:,}, got {value!r}.", field=name)
+        most = COMMANDS_PER_S_MAX * self.markets
+        if not 0 < self.rate <= most:
+            raise ValidationError(
+                f"rate must be above 0 and at most {most}, {COMMANDS_PER_S_MAX} commands a second in each market,"
+                f" got {self.rate!r}.",
+                field="rate",
+                hint="Simulate more markets.",
+            )
+        if not 0 <= self.duration_s <= 366 * 86_400:
+            raise ValidationError(
+                f"duration must be above 0 and at most a year, got {self.duration_s} s.", field="duration"
+            )
+
+
+@dataclass(slots=True)
+class SimulationReport:
+    """What was done."""
+
+    start: datetime
+    seed: int
+    commands: dict[str, int] = field(default_factory=dict)
+    """By kind."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """By error code: what the services did not take, such as a fill of an order that somebody else cancelled."""
+    simulated_s: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def total(self) -> int:
+        return sum(self.commands.values())
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationProgress:
+    """How far a simulation is."""
+
+    commands: int
+    simulated_s: float
+    refused: int

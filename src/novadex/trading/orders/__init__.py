@@ -1,0 +1,1 @@
+"""Orders, their events and their fills: what the venue reports is recorded once, and guarded."""
