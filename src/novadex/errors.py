@@ -4,12 +4,20 @@
 
     NovaDexError
      +- ConfigurationError        a setting, a folder or a server version is wrong
+     |   +- KeyUnknownError       a master key that something is encrypted under is not known here
      +- UsageError                a call or a command was made wrongly
      |   +- ValidationError       a value is wrong; names the field
      |   +- NotFoundError         what was asked for does not exist
      |   +- ConflictError         the same key stands for something else already
+     |   +- AccessError           the caller may not do this
+     |       +- NotAuthenticatedError   no valid session, API key or signature
+     |       |   +- SessionEndedError       the session expired or was revoked
+     |       |   +- RenewalNeededError      the rights changed: refresh the session
+     |       +- ReauthenticationNeededError the last sign-in is too long ago for this action
+     |       +- PermissionDeniedError   known, but not allowed
      +- UnavailableError          a server does not answer; trying again can help
      |   +- OverloadedError       a bounded queue is full
+     |   +- RateLimitedError      too many calls in a window of time
      |   +- TimeoutExceededError  a bound on waiting was reached
      +- IntegrityFaultError       records that should agree do not
 
@@ -65,6 +73,12 @@ class ConfigurationError(NovaDexError):
     code = "CONFIGURATION"
 
 
+class KeyUnknownError(ConfigurationError):
+    """Something is encrypted under a master key that this process does not have."""
+
+    code = "KEY_UNKNOWN"
+
+
 class UsageError(NovaDexError):
     """The call cannot be carried out as it was made."""
 
@@ -93,6 +107,42 @@ class ConflictError(UsageError):
     code = "CONFLICT"
 
 
+class AccessError(UsageError):
+    """The caller may not do this."""
+
+    code = "ACCESS"
+
+
+class NotAuthenticatedError(AccessError):
+    """There is no valid session, API key or signature. It does not say which part was wrong."""
+
+    code = "NOT_AUTHENTICATED"
+
+
+class SessionEndedError(NotAuthenticatedError):
+    """The session expired or was revoked: sign in again."""
+
+    code = "SESSION_ENDED"
+
+
+class RenewalNeededError(NotAuthenticatedError):
+    """The rights of the user changed since the session began: refresh it, and go on with the new token."""
+
+    code = "RENEWAL_NEEDED"
+
+
+class ReauthenticationNeededError(AccessError):
+    """The last sign-in is too long ago for a sensitive action: sign in again."""
+
+    code = "REAUTHENTICATION_NEEDED"
+
+
+class PermissionDeniedError(AccessError):
+    """The caller is known, and may not do this."""
+
+    code = "PERMISSION_DENIED"
+
+
 class UnavailableError(NovaDexError):
     """A server does not answer; the same call can succeed later."""
 
@@ -104,6 +154,12 @@ class OverloadedError(UnavailableError):
     """A bounded queue is full: send less, or wait and try again."""
 
     code = "OVERLOADED"
+
+
+class RateLimitedError(UnavailableError):
+    """Too many calls in a window of time; ``details["retry_after_s"]`` says how long to wait."""
+
+    code = "RATE_LIMITED"
 
 
 class TimeoutExceededError(UnavailableError):

@@ -80,8 +80,9 @@ def parse_id(value: object, field: str) -> UUID:
             return UUID(value)
         except ValueError:
             pass
+    shown = repr(value[:80]) if isinstance(value, str) else type(value).__name__
     raise ValidationError(
-        f"{field} is not a UUID: {str(value)[:80]!r}.",
+        f"{field} is not a UUID: {shown}.",
         field=field,
         hint="Write it like '01912fd2-ec00-7000-8000-000000000001'.",
     )

@@ -19,9 +19,11 @@ from pydantic import SecretStr
 from novadex.errors import ConfigurationError, UnavailableError
 from novadex.settings import Settings, split_urls
 
-Role = Literal["owner", "app", "worker", "readonly", "backup"]
-ServiceName = Literal["main", "analytics", "cache", "sessions", "api", "worker"]
+Role = Literal["owner", "app", "worker", "readonly", "backup", "user"]
+ServiceName = Literal["main", "analytics", "cache", "sessions", "api", "worker", "simulator"]
 SERVICES: tuple[ServiceName, ...] = ("main", "analytics", "cache", "sessions", "api", "worker")
+"""Of every instance; a demonstration has the simulator beside them."""
+SIMULATOR: ServiceName = "simulator"
 SERVERS: tuple[ServiceName, ...] = ("main", "analytics", "cache", "sessions")
 DATABASES: dict[str, str] = {"main": "novadex_db", "analytics": "novadex_analytics"}
 STATE_FILE = "instance.json"
@@ -82,10 +84,13 @@ class Instance(msgspec.Struct):
     """The folder of this file when it was last opened: where it differs, the folder was moved or copied."""
     server_user: str | None = None
     """As root: the user that the servers run as and their files belong to."""
+    master_keys_made: bool = False
+    """Whether the file of the master keys was made: one that is missing since then was lost."""
     supervisor: Process | None = None
     services: dict[str, Service] = msgspec.field(default_factory=dict)
     passwords: dict[str, str] = msgspec.field(default_factory=dict)
-    """By role (``owner``, ``app``, ``worker``, ``readonly``, ``backup``, ``superuser``, ``cache``, ``sessions``)."""
+    """By role (``owner``, ``app``, ``worker``, ``readonly``, ``backup``, ``user``, ``superuser``, ``cache``,
+    ``sessions``)."""
 
     def __repr__(self) -> str:
         return f"Instance({self.instance_id!r}, home={self.home!r}, services={self.services})"  # no passwords
@@ -177,6 +182,10 @@ class Endpoints:
     cache: str = field(repr=False)
     sessions: str = field(repr=False)
     replicas: tuple[str, ...] = field(default=(), repr=False)
+    listen: str = field(default="", repr=False)
+    """Main without a PgBouncer before it, for listening; empty: ``main``."""
+    data_dir: Path | None = None
+    """Where what must not be in the database is kept: master keys, anchors of the audit log, the list of erasures."""
 
 
 def find_endpoints(
@@ -221,7 +230,16 @@ def find_endpoints(
             hint="Start a local instance (novadex up), or set the URLs of your servers.",
         )
     main, analytics, cache, sessions = (url or "" for url in found.values())
-    return Endpoints(main, analytics, cache, sessions, tuple(split_urls(settings.database_replica_urls)))
+    listen = main if instance is not None and instance.services["main"].status != "external" else ""
+    return Endpoints(
+        main,
+        analytics,
+        cache,
+        sessions,
+        tuple(split_urls(settings.database_replica_urls)),
+        listen or _url(settings.database_listen_url) or "",
+        folder,
+    )
 
 
 def _url(value: SecretStr | None) -> str | None:

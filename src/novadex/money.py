@@ -36,6 +36,9 @@ EXACT = Context(
 )
 """Wide enough for the product of two amounts; raises instead of rounding."""
 
+_ROUNDING = Context(prec=EXACT.prec, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[InvalidOperation])
+"""As wide, for the few numbers that are rounded on purpose."""
+
 _ZERO = Decimal(0)
 
 
@@ -143,6 +146,25 @@ def smallest_unit(decimals: int) -> Decimal:
     Decimal('0.000001')
     """
     return Decimal((0, (1,), -decimals))
+
+
+def rounded(number: Decimal, decimals: int, rounding: str) -> Decimal:
+    """A number in whole smallest units, by a rounding of the ``decimal`` module.
+
+    >>> from decimal import ROUND_CEILING
+    >>> rounded(Decimal("0.0000015"), 6, ROUND_CEILING)
+    Decimal('0.000002')
+    """
+    return number.quantize(smallest_unit(decimals), rounding, _ROUNDING)
+
+
+def trimmed(number: Decimal) -> Decimal:
+    """The same number without trailing zeros and exponent, as it is to be shown.
+
+    >>> trimmed(Decimal("0E-18")), trimmed(Decimal("1.500")), trimmed(Decimal("1E+3"))
+    (Decimal('0'), Decimal('1.5'), Decimal('1000'))
+    """
+    return Decimal(plain(number))
 
 
 def plain(number: Decimal) -> str:

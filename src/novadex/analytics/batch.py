@@ -33,6 +33,13 @@ class BatchResult:
     """Rows that were facts already."""
     set_aside: Counter[str] = field(default_factory=Counter)
     """Rows set aside, by SQLSTATE."""
+    ignored: int = 0
+    """Rows that do not concern the projection."""
+
+    @property
+    def read(self) -> int:
+        """How many rows the batch had."""
+        return self.applied + self.known + self.set_aside.total() + self.ignored
 
 
 async def apply_batch(session: Session, rows: bytes, *, first_of_transaction: bool = True) -> BatchResult:
@@ -52,7 +59,7 @@ async def apply_batch(session: Session, rows: bytes, *, first_of_transaction: bo
     while ranges:
         first, last = ranges.pop()
         try:
-            await _apply_range(session, first, last, result)
+            await _apply_range(session, first, last, result, undoing=staged.reversals > 0)
         except psycopg.Error as error:
             if not is_fault_of_row(error):
                 raise
@@ -69,7 +76,7 @@ def is_fault_of_row(error: psycopg.Error) -> bool:
     return (error.sqlstate or "")[:2] in ("22", "23")
 
 
-async def _apply_range(session: Session, first: int, last: int, result: BatchResult) -> None:
+async def _apply_range(session: Session, first: int, last: int, result: BatchResult, *, undoing: bool) -> None:
     while True:
         async with session.transaction():
             await session.execute(SQL.ensure_partitions, [first, last])
@@ -81,6 +88,8 @@ async def _apply_range(session: Session, first: int, last: int, result: BatchRes
                 await session.execute(SQL.merge_candles, [first, last])
                 await session.execute(SQL.merge_trading, [first, last])
                 await session.execute(SQL.merge_other_fees, [first, last])
+                if undoing:
+                    await _recompute(session, first, last)
                 result.applied += inserted
                 return
             # Some are facts already, so the sums have them too: undo this attempt and go on without them.
@@ -92,6 +101,20 @@ async def _apply_range(session: Session, first: int, last: int, result: BatchRes
             )
         result.known += known
         log.warning("The projection met %d trades that are facts already and left them out.", known)
+
+
+async def _recompute(session: Session, first: int, last: int) -> None:
+    """The minutes and days in which executions are undone, anew: what is undone is a fact already, for the log has
+    a reversal after what it undoes."""
+    for query in (
+        SQL.forget_candles,
+        SQL.recompute_candles,
+        SQL.forget_trading,
+        SQL.recompute_trading,
+        SQL.forget_other_fees,
+        SQL.recompute_other_fees,
+    ):
+        await session.execute(query, [first, last])
 
 
 async def _set_aside(session: Session, n: int, error: psycopg.Error, result: BatchResult) -> None:

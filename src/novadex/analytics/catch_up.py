@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from novadex.analytics.log import WAITING_COUNTED_MAX, LogSample, count_rows, take_sample
+from novadex.analytics.log import WAITING_COUNTED_MAX, LogSample
 from novadex.analytics.position import START, ProjectionState
-from novadex.analytics.projection import Outcome, TradeProjection
+from novadex.analytics.projector import Outcome, Projector
 from novadex.errors import TimeoutExceededError
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ class CatchUpProgress:
     """How far the projection is behind."""
 
     waiting: int
-    """Trades that wait, counted up to a bound."""
+    """Rows that wait, counted up to a bound."""
     seconds: float
 
 
 async def catch_up(
-    projection: TradeProjection,
+    projection: Projector[Any],
     *,
     progress: Callable[[CatchUpProgress], None] | None = None,
     stalled_s_max: float = STALLED_S_MAX,
@@ -74,25 +74,25 @@ async def catch_up(
         await asyncio.sleep(LOOK_INTERVAL_S)
 
 
-async def _sample(projection: TradeProjection) -> LogSample:
+async def _sample(projection: Projector[Any]) -> LogSample:
     async with projection.main.transaction(read_only=True) as session:
-        return await take_sample(session, START)
+        return await projection.take_sample(session, START)
 
 
-async def _has_reached(projection: TradeProjection, state: ProjectionState, target: LogSample) -> bool:
+async def _has_reached(projection: Projector[Any], state: ProjectionState, target: LogSample) -> bool:
     """Whether nothing that was committed at the target's snapshot stands behind the position."""
     return state.identity == target.identity and not await _waiting(projection, state, target, count_max=1)
 
 
 async def _waiting(
-    projection: TradeProjection,
+    projection: Projector[Any],
     state: ProjectionState | None,
     target: LogSample,
     count_max: int = WAITING_COUNTED_MAX,
 ) -> int:
     async with projection.main.transaction(read_only=True) as session:
         position = state.position if state else START
-        return await count_rows(session, position, target.committed_below, count_max)
+        return await projection.count_rows(session, position, target.committed_below, count_max)
 
 
 def _stalled(seconds: float) -> TimeoutExceededError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from novadex.analytics.position import MainIdentity, Position, identity_of
-from novadex.storage.queries import load_queries
+from novadex.storage.queries import Query, load_queries
 
 if TYPE_CHECKING:
     from novadex.storage.session import Session
@@ -38,10 +38,11 @@ class LogSample:
     """Whether final rows stand behind the position that was asked about."""
 
 
-async def take_sample(session: Session, position: Position) -> LogSample:
-    """Look at the log; comes first in a transaction, for it decides how the others are planned."""
+async def take_sample(session: Session, position: Position, query: Query = SQL.sample) -> LogSample:
+    """Look at the log; comes first in a transaction, for it decides how the others are planned. ``query`` is for
+    projections that read other logs than that of trades."""
     await session.execute(SQL.read_in_order)
-    (row,) = await session.query(SQL.sample, [str(position.xid), position.id])
+    (row,) = await session.query(query, [str(position.xid), position.id])
     return LogSample(identity_of(row), row.sampled_at, row.horizon, row.committed_below, row.next_xid, row.waiting)
 
 

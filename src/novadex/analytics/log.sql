@@ -37,7 +37,7 @@ COPY (
         t.xid, t.id, t.user_id, m.symbol, t.type, t.side, t.liquidity,
         t.base_amount::numeric, t.quote_amount::numeric, t.price::numeric, t.fee_amount::numeric, a.symbol,
         CASE t.fee_asset_id WHEN m.base_asset_id THEN 'base' WHEN m.quote_asset_id THEN 'quote' ELSE 'other' END,
-        t.executed_at, t.sequence, t.match_id, t.source
+        t.executed_at, t.sequence, t.match_id, t.source, t.reverses
     FROM (
         SELECT * FROM trades
         WHERE (xid, id) > (%s::xid8, %s::uuid) AND xid < %s::xid8

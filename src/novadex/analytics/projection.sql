@@ -5,7 +5,7 @@
 CREATE TEMPORARY TABLE IF NOT EXISTS trade_staging (
     n integer, xid xid8, id uuid, user_id uuid, market text, type text, side text, liquidity text,
     base_amount numeric, quote_amount numeric, price numeric, fee_amount numeric, fee_asset text, fee_kind text,
-    executed_at timestamptz, sequence bigint, match_id uuid, source text
+    executed_at timestamptz, sequence bigint, match_id uuid, source text, reverses uuid
 ) ON COMMIT DELETE ROWS;
 
 -- name: clear_staging
@@ -17,8 +17,8 @@ TRUNCATE pg_temp.trade_staging;
 COPY pg_temp.trade_staging FROM STDIN (FORMAT binary);
 
 -- name: staged
--- How many rows it has, and the position after them.
-SELECT n AS rows, xid::text::bigint AS xid, id FROM pg_temp.trade_staging ORDER BY n DESC LIMIT 1;
+-- How many rows it has, how many of them undo another, and the position after them.
+SELECT n AS rows, (SELECT count(reverses) FROM pg_temp.trade_staging) AS reversals, xid::text::bigint AS xid, id FROM pg_temp.trade_staging ORDER BY n DESC LIMIT 1;
 
 -- name: ensure_partitions
 -- Makes the partitions that the rows $1 to $2 need and that are missing.
@@ -37,11 +37,11 @@ SELECT ensure_partitions('trade_facts', $1, $1);
 -- The rows $1 to $2 as facts; those that are facts already are left out.
 INSERT INTO trade_facts (
     id, user_id, market, type, side, liquidity, base_amount, quote_amount, price, fee_amount, fee_asset,
-    executed_at, sequence, match_id, source
+    executed_at, sequence, match_id, source, reverses
 )
 SELECT
     id, user_id, market, type, side, liquidity, base_amount, quote_amount, price, fee_amount, fee_asset,
-    executed_at, sequence, match_id, source
+    executed_at, sequence, match_id, source, reverses
 FROM pg_temp.trade_staging WHERE n BETWEEN $1 AND $2
 ON CONFLICT (user_id, id) DO NOTHING;
 
@@ -77,7 +77,7 @@ FROM (
             market, date_bin('1 minute', executed_at, '1970-01-01 00:00:00+00') AS start, price, base_amount,
             quote_amount, side, liquidity, executed_at, coalesce(sequence, 0) AS sequence, id
         FROM pg_temp.trade_staging
-        WHERE n BETWEEN $1 AND $2 AND (liquidity = 'taker' OR match_id IS NULL)
+        WHERE n BETWEEN $1 AND $2 AND reverses IS NULL AND (liquidity = 'taker' OR match_id IS NULL)
     ) AS matches
 ) AS placed
 GROUP BY market, start
@@ -117,7 +117,7 @@ SELECT
     coalesce(sum(fee_amount) FILTER (WHERE fee_kind = 'base'), 0),
     coalesce(sum(fee_amount) FILTER (WHERE fee_kind = 'quote'), 0),
     min(executed_at), max(executed_at)
-FROM pg_temp.trade_staging WHERE n BETWEEN $1 AND $2
+FROM pg_temp.trade_staging WHERE n BETWEEN $1 AND $2 AND reverses IS NULL
 GROUP BY user_id, market, day
 ON CONFLICT (user_id, market, day) DO UPDATE SET
     trades = t.trades + excluded.trades,
@@ -137,9 +137,100 @@ ON CONFLICT (user_id, market, day) DO UPDATE SET
 INSERT INTO trading_other_fees AS t (user_id, market, day, asset, fees)
 SELECT user_id, market, (executed_at AT TIME ZONE 'UTC')::date AS day, fee_asset, sum(fee_amount)
 FROM pg_temp.trade_staging
-WHERE n BETWEEN $1 AND $2 AND fee_kind = 'other' AND fee_asset IS NOT NULL AND fee_amount <> 0
+WHERE n BETWEEN $1 AND $2 AND reverses IS NULL AND fee_kind = 'other' AND fee_asset IS NOT NULL AND fee_amount <> 0
 GROUP BY user_id, market, day, fee_asset
 ON CONFLICT (user_id, market, day, asset) DO UPDATE SET fees = t.fees + excluded.fees;
+
+-- name: forget_candles
+-- Takes away the minutes in which the rows $1 to $2 undo executions.
+DELETE FROM candles AS c USING pg_temp.trade_staging AS s
+WHERE s.n BETWEEN $1 AND $2 AND s.reverses IS NOT NULL
+    AND c.market = s.market AND c.start = date_trunc('minute', s.executed_at, 'UTC');
+
+-- name: recompute_candles
+-- Those minutes anew, from the facts that stand: neither undone nor undoing.
+INSERT INTO candles (
+    market, start, open, high, low, close, base_volume, quote_volume, taker_buy_base_volume, trades,
+    first_at, first_sequence, first_id, last_at, last_sequence, last_id
+)
+SELECT
+    market, start,
+    max(price) FILTER (WHERE place = 1), max(price), min(price), max(price) FILTER (WHERE place = places),
+    sum(base_amount), sum(quote_amount),
+    coalesce(sum(base_amount) FILTER (WHERE (side = 'buy') = (liquidity = 'taker')), 0), count(*),
+    min(executed_at), min(sequence) FILTER (WHERE place = 1), (array_agg(id) FILTER (WHERE place = 1))[1],
+    max(executed_at), max(sequence) FILTER (WHERE place = places), (array_agg(id) FILTER (WHERE place = places))[1]
+FROM (
+    SELECT
+        *,
+        row_number() OVER (PARTITION BY market, start ORDER BY executed_at, sequence, id) AS place,
+        count(*) OVER (PARTITION BY market, start) AS places
+    FROM (
+        SELECT
+            market, date_bin('1 minute', executed_at, '1970-01-01 00:00:00+00') AS start, price, base_amount,
+            quote_amount, side, liquidity, executed_at, coalesce(sequence, 0) AS sequence, id
+        FROM (
+            SELECT DISTINCT s.market AS of_market, date_trunc('minute', s.executed_at, 'UTC') AS minute
+            FROM pg_temp.trade_staging AS s WHERE s.n BETWEEN $1 AND $2 AND s.reverses IS NOT NULL
+        ) AS touched
+        JOIN trade_facts AS f ON f.market = of_market
+            AND f.id >= uuid_at(minute) AND f.id < uuid_at(minute + interval '1 minute')
+        WHERE f.reverses IS NULL AND (f.liquidity = 'taker' OR f.match_id IS NULL)
+            AND NOT EXISTS (SELECT FROM trade_facts AS r WHERE r.reverses = f.id)
+    ) AS matches
+) AS placed
+GROUP BY market, start;
+
+-- name: forget_trading
+-- Takes away the figures of users and days in which the rows $1 to $2 undo executions.
+DELETE FROM trading_analytics AS t USING pg_temp.trade_staging AS s
+WHERE s.n BETWEEN $1 AND $2 AND s.reverses IS NOT NULL
+    AND t.user_id = s.user_id AND t.market = s.market AND t.day = (s.executed_at AT TIME ZONE 'UTC')::date;
+
+-- name: recompute_trading
+-- Those figures anew, from the facts that stand.
+INSERT INTO trading_analytics (
+    user_id, market, day, trades, buys, sells, maker_trades, taker_trades, base_volume, quote_volume,
+    base_fees, quote_fees, first_trade_at, last_trade_at
+)
+SELECT
+    f.user_id, f.market, touched.day, count(*),
+    count(*) FILTER (WHERE f.side = 'buy'), count(*) FILTER (WHERE f.side = 'sell'),
+    count(*) FILTER (WHERE f.liquidity = 'maker'), count(*) FILTER (WHERE f.liquidity = 'taker'),
+    sum(f.base_amount), sum(f.quote_amount),
+    coalesce(sum(f.fee_amount) FILTER (WHERE f.fee_asset = split_part(f.market, '/', 1)), 0),
+    coalesce(sum(f.fee_amount) FILTER (WHERE f.fee_asset = split_part(split_part(f.market, '/', 2), '-', 1)), 0),
+    min(f.executed_at), max(f.executed_at)
+FROM (
+    SELECT DISTINCT s.user_id, s.market, (s.executed_at AT TIME ZONE 'UTC')::date AS day
+    FROM pg_temp.trade_staging AS s WHERE s.n BETWEEN $1 AND $2 AND s.reverses IS NOT NULL
+) AS touched
+JOIN trade_facts AS f ON f.user_id = touched.user_id AND f.market = touched.market
+    AND f.id >= uuid_at(touched.day::timestamp AT TIME ZONE 'UTC')
+    AND f.id < uuid_at((touched.day + 1)::timestamp AT TIME ZONE 'UTC')
+WHERE f.reverses IS NULL AND NOT EXISTS (SELECT FROM trade_facts AS r WHERE r.reverses = f.id)
+GROUP BY f.user_id, f.market, touched.day;
+
+-- name: forget_other_fees
+-- Takes away the fees of users and days in which the rows $1 to $2 undo executions.
+DELETE FROM trading_other_fees AS t USING pg_temp.trade_staging AS s
+WHERE s.n BETWEEN $1 AND $2 AND s.reverses IS NOT NULL
+    AND t.user_id = s.user_id AND t.market = s.market AND t.day = (s.executed_at AT TIME ZONE 'UTC')::date;
+
+-- name: recompute_other_fees
+-- Those fees anew, from the facts that stand.
+INSERT INTO trading_other_fees (user_id, market, day, asset, fees)
+SELECT f.user_id, f.market, touched.day, f.fee_asset, sum(f.fee_amount)
+FROM (
+    SELECT DISTINCT s.user_id, s.market, (s.executed_at AT TIME ZONE 'UTC')::date AS day
+    FROM pg_temp.trade_staging AS s WHERE s.n BETWEEN $1 AND $2 AND s.reverses IS NOT NULL
+) AS touched
+JOIN trade_facts AS f ON f.user_id = touched.user_id AND f.market = touched.market
+    AND f.id >= uuid_at(touched.day::timestamp AT TIME ZONE 'UTC')
+    AND f.id < uuid_at((touched.day + 1)::timestamp AT TIME ZONE 'UTC')
+WHERE f.reverses IS NULL AND NOT EXISTS (SELECT FROM trade_facts AS r WHERE r.reverses = f.id)
+    AND f.fee_amount <> 0 AND f.fee_asset NOT IN (split_part(f.market, '/', 1), split_part(split_part(f.market, '/', 2), '-', 1))
+GROUP BY f.user_id, f.market, touched.day, f.fee_asset;
 
 -- name: set_aside
 -- Notes that row $1 cannot be applied: SQLSTATE $2, reason $3.

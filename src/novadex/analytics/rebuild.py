@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,15 +25,6 @@ SQL = load_queries(Path(__file__).with_name("projection.sql"))
 BATCH_ROWS_MIN = 20_000
 """Larger batches change the same figure less often inside the one transaction."""
 TRADES_MAX = 2**62
-
-
-class RebuildReason(Enum):
-    """Why the projection rebuilds by itself."""
-
-    EPOCH = "its recovery epoch differs: it was restored"
-    SYSTEM = "its system identifier differs: it is another cluster"
-    TIMELINE = "its timeline differs: a standby was promoted"
-    AHEAD = "the position is ahead of its transactions: it was set back"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ KEYS = {
 }
 
 
+_LAST_ID = UUID(int=(1 << 128) - 1)
 BUCKET = 1 << 104
 """Facts are counted and hashed in buckets by the first 24 bits of their ids, about 4.7 hours."""
 
@@ -80,13 +81,38 @@ class VerifyProgress:
     months: int
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of time, from the beginning of a day (UTC) to that of another; None: without a bound."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def parameters(self) -> list[str]:
+        """As the queries take them."""
+        return [
+            self.start.isoformat() if self.start else "-infinity",
+            self.end.isoformat() if self.end else "infinity",
+        ]
+
+    def ids(self) -> tuple[UUID, UUID]:
+        """From the lowest id of it to the lowest behind it."""
+        first = UUID(int=milliseconds_of(self.start) << 80) if self.start else UUID(int=0)
+        return first, UUID(int=milliseconds_of(self.end) << 80) if self.end else _LAST_ID
+
+
+ALL_TIME = Span()
+
+
 async def verify_trades(
     main: Database,
     analytics: Database,
     found: Callable[[Difference], None],
     progress: Callable[[VerifyProgress], None] | None = None,
+    span: Span = ALL_TIME,
 ) -> VerifyReport:
-    """Recompute from the records and compare all derived tables; ``found`` is called with every difference.
+    """Recompute from the records and compare all derived tables; ``found`` is called with every difference. With a
+    ``span`` only what was executed in it; rows that were set aside belong to the span without a beginning.
 
     Raises ``UnavailableError`` where main is not the database that the projection follows.
     """
@@ -99,9 +125,12 @@ async def verify_trades(
                 "The projection has not begun: there is nothing to compare.", hint="Is the worker running?"
             )
         state = ProjectionState.of(row)
-        records = Records(main, state.position, await _months(main, state), progress)
-        comparison = Comparison(session, records, found)
-        await comparison.rejects()
+        months = [_within(month, span) for month in await _months(main, state)]
+        months = [(first, end) for first, end in months if first < end]
+        records = Records(main, state.position, months, progress)
+        comparison = Comparison(session, records, found, span)
+        if span.start is None:
+            await comparison.rejects()
         await comparison.facts()
         for what in ("candles", "trading_analytics", "trading_other_fees"):
             await comparison.figures(what)
@@ -159,6 +188,7 @@ class Comparison:
     session: Session
     records: Records
     found: Callable[[Difference], None]
+    span: Span = ALL_TIME
     compared: dict[str, int] = field(default_factory=lambda: dict.fromkeys([*KEYS, "projection_rejects"], 0))
     differences: int = 0
 
@@ -176,14 +206,17 @@ class Comparison:
             await self._compare("trade_facts", stored, recomputed)
 
     async def figures(self, what: str) -> None:
-        stored = _stream(self.session, DERIVED[what])
+        stored = _stream(self.session, DERIVED[what], self.span.parameters())
         recomputed = self.records.by_month(what)
         self.compared[what] += await self._compare(what, stored, recomputed)
 
     async def _differing_spans(self) -> list[tuple[UUID, UUID]]:
         """The ranges of ids in which facts differ from the records, at most one for each month."""
         spans: dict[int, tuple[bytes, bytes]] = {}
-        stored = _stream(self.session, DERIVED.trade_facts_buckets)
+        first_id, end_id = self.span.ids()
+        # Whole buckets, as the records are counted.
+        end_id = _bucket_start(end_id) if end_id == _LAST_ID else UUID(int=_bucket_start(end_id).int + BUCKET)
+        stored = _stream(self.session, DERIVED.trade_facts_buckets, [_bucket_start(first_id), end_id])
         recomputed = self.records.fact_buckets()
         async with aclosing(side_by_side(stored, recomputed, ("bucket",))) as pairs:
             async for pair in pairs:
@@ -247,6 +280,11 @@ async def _months(main: Database, state: ProjectionState) -> list[tuple[UUID, UU
     first, last = (_month_number(time_of(id)) for id in (ends.first_id, ends.last_id))
     starts = [_month_start(number) for number in range(first, last + 2)]
     return list(pairwise(starts))
+
+
+def _within(month: tuple[UUID, UUID], span: Span) -> tuple[UUID, UUID]:
+    first, end = span.ids()
+    return max(month[0], first), min(month[1], end)
 
 
 def _month_number(moment: datetime) -> int:

@@ -14,7 +14,7 @@ SELECT
     substring(uuid_send(t.id) FROM 1 FOR 3) AS bucket, count(*) AS rows,
     sum(hash_record_extended(ROW(
         t.id, t.user_id, m.symbol, t.type, t.side, t.liquidity, t.base_amount::numeric, t.quote_amount::numeric,
-        t.price::numeric, t.fee_amount::numeric, a.symbol, t.executed_at, t.sequence, t.match_id, t.source
+        t.price::numeric, t.fee_amount::numeric, a.symbol, t.executed_at, t.sequence, t.match_id, t.source, t.reverses
     ), 0)) AS hash
 FROM trades AS t
 JOIN markets AS m ON m.id = t.market_id
@@ -30,7 +30,7 @@ SELECT
     trim_scale(t.base_amount)::text AS base_amount, trim_scale(t.quote_amount)::text AS quote_amount,
     trim_scale(t.price)::text AS price, trim_scale(t.fee_amount)::text AS fee_amount, a.symbol AS fee_asset,
     to_char(t.executed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS executed_at,
-    t.sequence::text AS sequence, t.match_id::text AS match_id, t.source
+    t.sequence::text AS sequence, t.match_id::text AS match_id, t.source, t.reverses::text AS reverses
 FROM trades AS t
 JOIN markets AS m ON m.id = t.market_id
 LEFT JOIN assets AS a ON a.id = t.fee_asset_id
@@ -69,6 +69,10 @@ FROM (
         JOIN markets AS m ON m.id = t.market_id
         WHERE t.id >= $1 AND t.id < $2 AND (t.xid, t.id) <= ($3::xid8, $4::uuid)
             AND (t.liquidity = 'taker' OR t.match_id IS NULL)
+            AND t.reverses IS NULL AND NOT EXISTS (
+                SELECT FROM trades AS r
+                WHERE r.reverses = t.id AND r.id >= $1 AND r.id < $2 AND (r.xid, r.id) <= ($3::xid8, $4::uuid)
+            )
     ) AS matches
 ) AS placed
 GROUP BY market, placed.start
@@ -95,6 +99,10 @@ FROM (
     FROM trades AS t
     JOIN markets AS m ON m.id = t.market_id
     WHERE t.id >= $1 AND t.id < $2 AND (t.xid, t.id) <= ($3::xid8, $4::uuid)
+        AND t.reverses IS NULL AND NOT EXISTS (
+            SELECT FROM trades AS r
+            WHERE r.reverses = t.id AND r.id >= $1 AND r.id < $2 AND (r.xid, r.id) <= ($3::xid8, $4::uuid)
+        )
 ) AS executions
 GROUP BY executions.user_id, market, executions.day
 ORDER BY executions.user_id, market, executions.day;
@@ -113,6 +121,10 @@ FROM (
     JOIN assets AS a ON a.id = t.fee_asset_id
     WHERE t.id >= $1 AND t.id < $2 AND (t.xid, t.id) <= ($3::xid8, $4::uuid)
         AND t.fee_amount <> 0 AND t.fee_asset_id <> m.base_asset_id AND t.fee_asset_id <> m.quote_asset_id
+        AND t.reverses IS NULL AND NOT EXISTS (
+            SELECT FROM trades AS r
+            WHERE r.reverses = t.id AND r.id >= $1 AND r.id < $2 AND (r.xid, r.id) <= ($3::xid8, $4::uuid)
+        )
 ) AS executions
 GROUP BY executions.user_id, market, executions.day, asset
 ORDER BY executions.user_id, market, executions.day, asset;

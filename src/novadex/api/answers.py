@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from novadex.errors import (
+    AccessError,
     ConflictError,
+    NotAuthenticatedError,
     NotFoundError,
     NovaDexError,
     OverloadedError,
+    RateLimitedError,
+    ReauthenticationNeededError,
     TimeoutExceededError,
     UnavailableError,
     UsageError,
@@ -32,8 +37,12 @@ RETRY_AFTER_S = 1
 STATUS_OF: tuple[tuple[type[NovaDexError], HTTPStatus], ...] = (
     (NotFoundError, HTTPStatus.NOT_FOUND),
     (ConflictError, HTTPStatus.CONFLICT),
+    (NotAuthenticatedError, HTTPStatus.UNAUTHORIZED),
+    (ReauthenticationNeededError, HTTPStatus.UNAUTHORIZED),
+    (AccessError, HTTPStatus.FORBIDDEN),
     (UsageError, HTTPStatus.BAD_REQUEST),
     (OverloadedError, HTTPStatus.TOO_MANY_REQUESTS),
+    (RateLimitedError, HTTPStatus.TOO_MANY_REQUESTS),
     (TimeoutExceededError, HTTPStatus.GATEWAY_TIMEOUT),
     (UnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
@@ -49,6 +58,11 @@ def json_answer(document: Any, status: int = HTTPStatus.OK, headers: Mapping[str
         media_type="application/json",
         headers={"Cache-Control": "no-store", **(headers or {})},
     )
+
+
+def documented(model: Any, status: int = HTTPStatus.OK) -> dict[str, Any]:
+    """What is documented of an answer; it is written by msgspec."""
+    return {"responses": {int(status): {"model": model}}, "status_code": int(status)}
 
 
 def error_answer(
@@ -74,8 +88,19 @@ async def answer_known_error(_: Request, error: NovaDexError) -> Response:
     document = error.as_dict()
     document["message"] = mask_secrets(document["message"])
     document["details"] = {name: mask_secrets(value) for name, value in document["details"].items()}
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if error.retryable else None
-    return json_answer({"error": document}, status, headers)
+    return json_answer({"error": document}, status, _headers_of(error))
+
+
+def _headers_of(error: NovaDexError) -> dict[str, str]:
+    if isinstance(error, RateLimitedError):
+        return {"Retry-After": str(math.ceil(float(error.details["retry_after_s"])))}
+    if error.retryable:
+        return {"Retry-After": str(RETRY_AFTER_S)}
+    if isinstance(error, ReauthenticationNeededError):  # RFC 9470
+        return {"WWW-Authenticate": 'Bearer error="insufficient_user_authentication"'}
+    if isinstance(error, NotAuthenticatedError):  # RFC 6750
+        return {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+    return {}
 
 
 async def answer_http_error(request: Request, error: HTTPException) -> Response:

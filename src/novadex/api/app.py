@@ -11,7 +11,8 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from novadex.api import endpoints
+from novadex.api import books, endpoints, liquidity, notifications, orders, people, portfolio
+from novadex.api.access import Access
 from novadex.api.answers import ERROR_HANDLERS, error_answer
 from novadex.api.middleware import DOCS_PATH, WatchRequests
 from novadex.monitoring.monitor import HealthReport, Readiness
@@ -19,18 +20,23 @@ from novadex.monitoring.process import VERSION
 
 if TYPE_CHECKING:
     from novadex.monitoring.monitor import Monitor
+    from novadex.storage.connection import DatabaseConnection
 
+PROBLEMS_MAX = 10
 DESCRIPTION = "The data backend of a trading venue: exact records, and analytics that always agree with them."
 
 
 async def answer_invalid_request(_: Request, error: RequestValidationError) -> Response:
     """A request whose values are wrong: which, and why, without repeating them."""
-    problems = [f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()]
+    problems = [
+        f"{'.'.join(str(part)[:40] for part in problem['loc'])}: {problem['msg'][:200]}"
+        for problem in error.errors()[:PROBLEMS_MAX]
+    ]
     return error_answer(HTTPStatus.BAD_REQUEST, "INVALID_VALUE", "; ".join(problems) + ".")
 
 
-def create_app(monitor: Monitor) -> FastAPI:
-    """The API over a monitor, which the program runs."""
+def create_app(monitor: Monitor, db: DatabaseConnection | None = None) -> FastAPI:
+    """The API over a monitor, which the program runs; without ``db`` there is nothing but monitoring."""
     app = FastAPI(
         title="NovaDex",
         version=VERSION,
@@ -43,6 +49,11 @@ def create_app(monitor: Monitor) -> FastAPI:
     )
     app.state.monitor = monitor
     _add_monitoring(app)
+    if db is not None:
+        app.state.db = db
+        app.state.access = Access(db)
+        for routes in (people, orders, books, portfolio, liquidity, notifications):
+            app.include_router(routes.router)
     return app
 
 

@@ -64,6 +64,9 @@ async def serve(app: ASGIApp, listener: socket.socket, stop: asyncio.Event) -> N
             log_config=None,
             access_log=False,
             server_header=False,
+            # Else any client on this machine could say where it comes from: Access.address_of believes proxies alone
+            # that are named in NOVADEX_TRUSTED_PROXIES.
+            proxy_headers=False,
             limit_concurrency=CONNECTIONS_MAX,
             backlog=BACKLOG_MAX,
             timeout_keep_alive=KEEP_ALIVE_S,

@@ -6,6 +6,7 @@ Each module of this folder is a group of commands. They import what they need in
 
 from __future__ import annotations
 
+import io
 import sys
 
 from novadex.cli.manners import new_app, report_error
@@ -14,16 +15,61 @@ from novadex.errors import NovaDexError, UnavailableError
 
 def build_app():
     """All commands."""
-    from novadex.cli import analytics, candles, importing, local, markets, programs
+    from novadex.cli import (
+        analytics,
+        api_keys,
+        audit,
+        book,
+        cache,
+        candles,
+        importing,
+        keys,
+        liquidity,
+        local,
+        markets,
+        notifications,
+        orders,
+        portfolio,
+        programs,
+        reconcile,
+        roles,
+        sessions,
+        simulate,
+        transfers,
+        users,
+    )
 
     app = new_app("NovaDex: the data backend of a trading venue.")
-    for module in (local, importing, candles, analytics, markets, programs):
+    for module in (
+        local,
+        importing,
+        candles,
+        book,
+        analytics,
+        markets,
+        orders,
+        users,
+        sessions,
+        api_keys,
+        notifications,
+        roles,
+        keys,
+        audit,
+        cache,
+        reconcile,
+        simulate,
+        portfolio,
+        transfers,
+        liquidity,
+        programs,
+    ):
         module.register(app)
     return app
 
 
 def main() -> None:
     """The entry point of ``novadex``."""
+    write_whole()
     try:
         build_app()(prog_name="novadex")
     except NovaDexError as error:
@@ -35,6 +81,16 @@ def main() -> None:
         if known is None:
             raise
         sys.exit(report_error(known, as_json="--json" in sys.argv))
+
+
+def write_whole() -> None:
+    """Let standard output be buffered by lines where Python was told not to buffer it at all. Then it would forget
+    what the system does not take at once: a pipe takes a part where the event loop's work comes between."""
+    output = sys.stdout
+    if isinstance(output, io.TextIOWrapper) and isinstance(output.buffer, io.RawIOBase):
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(output.buffer), encoding=output.encoding, errors=output.errors, line_buffering=True
+        )
 
 
 def _of_a_server_or_a_disk(error: Exception) -> NovaDexError | None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from novadex.cli.manners import FOUND_A_DIFFERENCE, AsJson, DataDir, new_app, print_json, run_async, say
+from novadex.cli.manners import FOUND_A_DIFFERENCE, AsJson, DataDir, new_app, print_json, progress_bar, run_async, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from novadex.analytics.rebuild import RebuildReport
@@ -71,12 +68,12 @@ async def _verify(data_dir: Path | None, *, as_json: bool) -> int:
             if as_json:
                 document.add(difference)
             else:
-                print(_sentence(difference))
+                print(sentence_of(difference))
 
         named = 0
         async with DatabaseConnection.connect(data_dir=data_dir, role="worker") as database:
             await _catch_up(database)
-            with _progress() as show:
+            with progress_bar() as show:
                 report = await verify_trades(
                     database.main,
                     database.analytics,
@@ -84,14 +81,14 @@ async def _verify(data_dir: Path | None, *, as_json: bool) -> int:
                     lambda now: show(f"Comparing {now.what}", now.months_done, now.months),
                 )
         if as_json:
-            _print_report(document, report)
+            print_report(document, report)
         else:
             compared = ", ".join(f"{rows:,} {what}" for what, rows in report.compared.items() if rows)
             print(f"{report.differences:,} differences; compared: {compared or 'nothing'}; {report.seconds:.1f} s.")
         return report.differences
 
 
-def _print_report(document: Any, report: VerifyReport) -> None:
+def print_report(document: Any, report: VerifyReport) -> None:
     import msgspec
 
     head = {
@@ -104,7 +101,7 @@ def _print_report(document: Any, report: VerifyReport) -> None:
     document.print(before=opened + b',\n  "differences": ', after=b"\n}")
 
 
-def _sentence(difference: Difference) -> str:
+def sentence_of(difference: Difference) -> str:
     key = " ".join(difference.key.values())
     if difference.what == "projection_rejects":
         reason = difference.stored or {}
@@ -129,7 +126,7 @@ async def _rebuild(data_dir: Path | None) -> RebuildReport:
 
     async with DatabaseConnection.connect(data_dir=data_dir, role="worker") as database:
         await _catch_up(database)
-        with _progress() as show:
+        with progress_bar() as show:
             return await rebuild_trades(
                 database.main,
                 database.analytics,
@@ -143,7 +140,7 @@ async def _catch_up(database: DatabaseConnection) -> None:
     from novadex.analytics.projection import TradeProjection
 
     projection = TradeProjection(database.main, database.analytics, database.settings)
-    with _progress() as show:
+    with progress_bar() as show:
         most = 0
 
         def waiting(now: Any) -> None:
@@ -152,33 +149,3 @@ async def _catch_up(database: DatabaseConnection) -> None:
             show("Waiting for the projection", most - now.waiting, most)
 
         await catch_up(projection, progress=waiting)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on a terminal, with rate and time left; nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda _what, _done, _total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task("", total=None, rate="")
-
-        def show(what: str, done: int, total: int) -> None:
-            speed = bar.tasks[0].speed
-            bar.update(
-                task, description=what, completed=done, total=total or None, rate=f"{speed:,.0f}/s" if speed else ""
-            )
-
-        yield show

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from novadex.cli.manners import AsJson, DataDir, run_async
+from novadex.cli.manners import AsJson, DataDir, moment_of, run_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
         from novadex.analytics.service import AnalyticsService
         from novadex.storage.connection import DatabaseConnection
 
-        begin, stop = _moment(start, "--from"), _moment(end, "--to")
+        begin, stop = moment_of(start, "--from"), moment_of(end, "--to")
 
         async def run() -> None:
             async with DatabaseConnection.connect(data_dir=data_dir) as database:
@@ -95,22 +95,3 @@ def _line(cells: tuple[str, ...] | list[str]) -> str:
     return " ".join(
         [first.ljust(WIDTHS[0]), *(cell.rjust(width) for cell, width in zip(rest, WIDTHS[1:], strict=True))]
     )
-
-
-def _moment(text: str | None, option: str) -> datetime | None:
-    """A time of ISO 8601; without a zone it is UTC."""
-    from datetime import UTC, datetime
-
-    from novadex.errors import ValidationError
-
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValidationError(
-            f"{option} is not a time: {text[:80]!r}.",
-            field=option,
-            hint="Write it in ISO 8601, such as 2024-08-08 or 2024-08-08T23:54:00Z.",
-        ) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

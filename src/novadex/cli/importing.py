@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from novadex.liquidity.records import PoolImportReport
     from novadex.trading.importing import FormatName, ImportReport, OnError, Progress
 
 ANALYTICS_WAIT_S_MAX = 30.0
@@ -23,10 +24,13 @@ Analytics = Literal["visible", "behind", "no worker", "unavailable", "not waited
 
 def register(app: typer.Typer) -> None:
     """Add the group of commands."""
+    from novadex.cli.book import import_book_command
+
     group = new_app("Load records from files.")
     app.add_typer(group, name="import")
-    group.callback()(lambda: None)  # a group stays one, though it has a single command
     group.command("trades")(import_trades_command)
+    group.command("book")(import_book_command)
+    group.command("pool")(import_pool_command)
 
 
 def import_trades_command(
@@ -73,6 +77,56 @@ def import_trades_command(
         print_json(_document(report, analytics))
     else:
         print(_sentence(report))
+
+
+def import_pool_command(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file: CSV of minutes, raw integer amounts.")],
+    *,
+    pool: Annotated[str, typer.Option(metavar="ADDRESS", help="Address of the pool.")],
+    create_pool: Annotated[
+        bool, typer.Option("--create-pool", help="Add the pool, of --market, --fee and --tick-spacing.")
+    ] = False,
+    market: Annotated[str | None, typer.Option(help="Market of a new pool, such as WETH/USDC.")] = None,
+    fee: Annotated[str, typer.Option(help="Fee of a new pool, as a share of what is paid in.")] = "0.0005",
+    tick_spacing: Annotated[int, typer.Option(help="Tick spacing of a new pool.")] = 10,
+    base_is_token0: Annotated[
+        bool,
+        typer.Option("--base-is-token0/--base-is-token1", help="Which token of a new pool the base asset is."),
+    ] = True,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Load what a Uniswap v3 pool did minute by minute, each minute exactly once, and say what it came to.
+
+    Columns: timestamp, netAmount0, netAmount1, closeTick, openTick, lowestTick, highestTick, inAmount0, inAmount1,
+    currentLiquidity. See docs/how-to/liquidity.md.
+    """
+
+    async def run() -> PoolImportReport:
+        from novadex.liquidity.importing import ACTOR, import_pool
+        from novadex.liquidity.pools import Pools
+        from novadex.storage.connection import DatabaseConnection
+
+        async with DatabaseConnection.connect(data_dir=data_dir) as db:
+            if create_pool:
+                await Pools(db, actor=ACTOR).add(
+                    pool,
+                    market=market or "",
+                    kind="concentrated",
+                    fee=fee,
+                    tick_spacing=tick_spacing,
+                    base_is_token0=base_is_token0,
+                )
+            return await import_pool(db, file, pool)
+
+    report = run_async(run())
+    if as_json:
+        print_json(report)
+    else:
+        print(
+            f"{report.pool}: {report.added:,} minutes added, {report.duplicates:,} were there already;"
+            f" {report.active_minutes:,} of them with swaps, closing tick {report.close_tick}."
+        )
 
 
 async def _import(

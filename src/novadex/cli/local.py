@@ -14,6 +14,10 @@ Detach = Annotated[
     bool, typer.Option("--detach", "-d", help="Return when everything is healthy, and leave it running.")
 ]
 
+Demo = Annotated[
+    bool, typer.Option("--demo", help="With a simulated venue: markets, users and trades, until it is stopped.")
+]
+
 
 def register(app: typer.Typer) -> None:
     app.command()(up)
@@ -21,7 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command()(status)
 
 
-def up(data_dir: DataDir = None, detach: Detach = False) -> None:
+def up(data_dir: DataDir = None, detach: Detach = False, demo: Demo = False) -> None:
     """Start the servers, the API and the worker, and keep them running."""
     from novadex.instance import data_dir_of
     from novadex.local import commands
@@ -35,7 +39,7 @@ def up(data_dir: DataDir = None, detach: Detach = False) -> None:
     if detach:
         from novadex.local import detached
 
-        started = detached.start(folder, say)
+        started = detached.start(folder, say, demo=demo)
         report = report_of(folder) if started else commands.await_up(folder, 60)
         if started:
             say(f"NovaDex is up after {time.monotonic() - begun:.1f} s.")
@@ -43,7 +47,7 @@ def up(data_dir: DataDir = None, detach: Detach = False) -> None:
         from novadex.local.display import PlainDisplay, TerminalDisplay
 
         with TerminalDisplay(folder) if sys.stderr.isatty() else PlainDisplay(folder) as display:
-            report = commands.run_in_foreground(folder, settings, display)
+            report = commands.run_in_foreground(folder, settings, display, demo=demo)
         if report is None:
             say("NovaDex is stopped.")
             return

@@ -1,4 +1,4 @@
-"""``python -m novadex.local DATA_DIR PIPE`` is the supervisor that ``novadex up --detach`` starts."""
+"""``python -m novadex.local DATA_DIR PIPE [demo]`` is the supervisor that ``novadex up --detach`` starts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from novadex.local.detached import AlreadyUp, NotUp, PipeDisplay
 from novadex.settings import load_settings
 
 
-def main(data_dir: Path, pipe: int) -> int:
+def main(data_dir: Path, pipe: int, *, demo: bool = False) -> int:
     """Returns the exit code."""
     display = PipeDisplay(pipe)
     try:
-        if run_in_foreground(data_dir, load_settings(), display):
+        if run_in_foreground(data_dir, load_settings(), display, demo=demo):
             display.last_word(AlreadyUp())
     except NovaDexError as error:
         display.log(str(error))
@@ -25,4 +25,4 @@ def main(data_dir: Path, pipe: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), demo="demo" in sys.argv[3:]))

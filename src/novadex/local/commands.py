@@ -30,8 +30,10 @@ def run_in_foreground(
     data_dir: Path,
     settings: Settings,
     display: Display,
+    *,
+    demo: bool = False,
 ) -> Report | None:
-    """Start everything and stay until a signal asks to stop.
+    """Start everything, with ``demo`` simulated trading too, and stay until a signal asks to stop.
 
     Returns a report where another supervisor runs in this folder already, else None when all has stopped.
     """
@@ -40,7 +42,7 @@ def run_in_foreground(
     while True:
         with try_lock(data_dir) as lock:
             if lock is not None:
-                _supervise(Supervisor(data_dir, settings, display, lock))
+                _supervise(Supervisor(data_dir, settings, display, lock, demo))
                 return None
         if lock_holder(data_dir) is not None:
             return report(data_dir)

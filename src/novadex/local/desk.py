@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 
-from novadex.instance import SERVICES, Instance, Process, Service, ServiceName, write_instance
+from novadex.instance import SERVICES, SIMULATOR, Instance, Process, Service, ServiceName, write_instance
 from novadex.local.announcer import Announcer
 
 
@@ -49,7 +49,7 @@ class Desk:
     hurry: threading.Event = field(default_factory=threading.Event)
     """Set by a second Ctrl-C: shorten every wait of the stop."""
     usable: dict[ServiceName, threading.Event] = field(
-        default_factory=lambda: {name: threading.Event() for name in SERVICES}
+        default_factory=lambda: {name: threading.Event() for name in (*SERVICES, SIMULATOR)}
     )
     start_lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while a process is started, so that none is once ``stopping`` is set."""

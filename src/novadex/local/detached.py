@@ -49,7 +49,7 @@ class NotUp(Word, tag="error"):
 _Words = Event | Up | AlreadyUp | NotUp
 
 
-def start(data_dir: Path, say: Say) -> bool:
+def start(data_dir: Path, say: Say, *, demo: bool = False) -> bool:
     """Start a supervisor and wait until everything is up; False where another runs in this folder already.
 
     Raises the error of the start; nothing is left running then, nor after a Ctrl-C.
@@ -61,7 +61,7 @@ def start(data_dir: Path, say: Say) -> bool:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
         supervisor = subprocess.Popen(
-            [sys.executable, "-P", "-m", "novadex.local", str(data_dir), str(writer)],
+            [sys.executable, "-P", "-m", "novadex.local", str(data_dir), str(writer), *(["demo"] if demo else [])],
             stdin=subprocess.DEVNULL,
             stdout=descriptor,
             stderr=descriptor,

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from threading import Event
 from urllib.parse import urlsplit
 
-from novadex.errors import UnavailableError
+from novadex.errors import NovaDexError, UnavailableError
 from novadex.instance import ServiceName
 from novadex.local import postgres, valkey
+from novadex.settings import host_of
 
+LOOK_S_MAX = 2.0
 REACH_S_MAX = 5.0
 """How long `up` waits for a server that was perhaps started at the same moment."""
 
@@ -26,16 +28,41 @@ class ExternalServer:
 
     @property
     def address(self) -> str:
+        if self.is_many:
+            return host_of(self.url)
         parts = urlsplit(self.url)
         port = parts.port or (5432 if self.name in ("main", "analytics") else 6379)
         return f"{parts.hostname}:{port}" if parts.hostname else parts.path or "its default address"
+
+    @property
+    def is_many(self) -> bool:
+        """Sentinels, or a Cluster."""
+        return "+" in self.url.partition("://")[0]
 
     def complaint(self) -> str | None:
         if self.name in ("main", "analytics"):
             from psycopg.conninfo import make_conninfo
 
             return postgres.ping(make_conninfo(self.url, connect_timeout=3))
-        return valkey.ping(self.url)
+        return self._complaint_of_many() if self.is_many else valkey.ping(self.url)
+
+    def _complaint_of_many(self) -> str | None:
+        import asyncio
+
+        from novadex.monitoring.cache_probe import CacheProbe
+
+        async def look() -> None:
+            probe = CacheProbe(self.name, self.url)
+            try:
+                await probe.look(LOOK_S_MAX)
+            finally:
+                await probe.close()
+
+        try:
+            asyncio.run(look())
+        except NovaDexError as error:
+            return error.message.removesuffix(".")
+        return None
 
     def reach(self, stopping: Event) -> None:
         """Wait until it answers.

@@ -26,7 +26,7 @@ INSTANCES = SYSTEM_FOLDER / "instances"
 LOCK_FILE = "supervisor.lock"
 LOG_FILE = "supervisor.log"
 """What a detached supervisor says."""
-SECRETS = ("owner", "app", "worker", "readonly", "backup", "superuser", "cache", "sessions")
+SECRETS = ("owner", "app", "worker", "readonly", "backup", "user", "superuser", "cache", "sessions")
 SERVER_FOLDERS = ("main", "analytics", "cache", "sessions", "run")
 
 
@@ -121,6 +121,9 @@ def open_instance(data_dir: Path, wanted_user: str | None, postgres_major: int) 
             instance = _new_instance(data_dir, user, postgres_major)
         elif instance.postgres_major != postgres_major:
             refuse_major(data_dir, instance.postgres_major, postgres_major)
+        if missing := [name for name in SECRETS if name not in instance.passwords]:  # made by an earlier version
+            instance.passwords |= {name: secrets.token_urlsafe(24) for name in missing}
+            write_instance(data_dir, instance)
         _follow_move(data_dir, instance)
         home = Path(instance.home)
         _make_home(home, user)

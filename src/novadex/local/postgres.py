@@ -22,7 +22,7 @@ from novadex.local.users import ServerUser
 if TYPE_CHECKING:
     import psycopg
 
-ROLES = ("owner", "app", "worker", "readonly", "backup")
+ROLES = ("owner", "app", "worker", "readonly", "backup", "user")
 _FREE_DISK_MIB_NEW, _FREE_DISK_MIB = 400, 64
 _READY_LINE = 7
 _MEMORY_PARTS = {"main": 12, "analytics": 16}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from novadex.instance import ServiceName
+from novadex.instance import SIMULATOR, ServiceName
 from novadex.local import processes
 from novadex.local.service import Place, RunTool, StopStep
 from novadex.local.users import ServerUser
@@ -33,7 +33,7 @@ WORKER = ProgramSpec("worker", (sys.executable, "-m", "novadex.worker"), "NOVADE
 
 
 class ProgramService:
-    """The API or the worker."""
+    """The API or the worker, which answer over HTTP."""
 
     needs: Sequence[ServiceName] = ("main", "analytics", "cache", "sessions")
     is_program = True
@@ -64,13 +64,7 @@ class ProgramService:
         return list(self._spec.command)
 
     def environment(self) -> dict[str, str]:
-        own = {
-            "NOVADEX_DATA_DIR": str(self._place.data_dir),
-            self._spec.port_variable: str(self.port),
-            processes.MARK_VARIABLE: self._mark,
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONSAFEPATH": "1",  # a redis.py in the current folder is not our redis
-        }
+        own = {**shared_environment(self._place, self._mark), self._spec.port_variable: str(self.port)}
         if self._spec.host_variable:
             own[self._spec.host_variable] = self.host
         return {**os.environ, **own}
@@ -96,3 +90,56 @@ class ProgramService:
 
     def _reachable_host(self) -> str:
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+
+
+class SimulatorService:
+    """What trades in a demonstration. It serves nobody: it is well while it runs."""
+
+    name: ServiceName = SIMULATOR
+    host = "127.0.0.1"
+    port = default_port = 0
+    needs: Sequence[ServiceName] = ("main", "analytics", "cache", "sessions", "worker")
+    is_program = True
+    start_s_max = 60.0
+    stop_steps: Sequence[StopStep] = (StopStep(signal.SIGTERM, 10.0),)
+    user: ServerUser | None = None
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._mark = processes.mark_of(self.name, place.instance_id)
+
+    @property
+    def folder(self) -> Path:
+        return Path.cwd()
+
+    def url(self) -> str:
+        return ""
+
+    def prepare(self, run_tool: RunTool) -> None:
+        """Nothing."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "novadex.simulator"]
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, **shared_environment(self._place, self._mark)}
+
+    def ready(self, pid: int) -> bool:
+        del pid
+        return True
+
+    def complaint(self) -> str | None:
+        return None
+
+    def set_up(self) -> None:
+        """Nothing."""
+
+
+def shared_environment(place: Place, mark: str) -> dict[str, str]:
+    """What every program is told."""
+    return {
+        "NOVADEX_DATA_DIR": str(place.data_dir),
+        processes.MARK_VARIABLE: mark,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",  # a redis.py in the current folder is not our redis
+    }

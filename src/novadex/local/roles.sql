@@ -4,13 +4,15 @@ DO $$
 DECLARE
     role_name text;
 BEGIN
-    FOREACH role_name IN ARRAY ARRAY['owner', 'app', 'worker', 'readonly', 'backup'] LOOP
+    FOREACH role_name IN ARRAY ARRAY['owner', 'app', 'worker', 'readonly', 'backup', 'user'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'novadex_' || role_name) THEN
             EXECUTE format('CREATE ROLE %I', 'novadex_' || role_name);
         END IF;
         EXECUTE format(
-            'ALTER ROLE %I LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD %L',
+            'ALTER ROLE %I LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE %s PASSWORD %L',
             'novadex_' || role_name,
+            -- Under row-level security COPY and pg_dump are refused: who writes and reads for the services is exempt.
+            CASE WHEN role_name IN ('app', 'worker', 'backup') THEN 'BYPASSRLS' ELSE 'NOBYPASSRLS' END,
             current_setting('novadex.verifier_' || role_name)
         );
     END LOOP;

@@ -27,7 +27,8 @@ class Report:
     def services(self) -> dict[str, Service]:
         """Every service, with the status that its process and its supervisor bear out."""
         known = self.instance.services if self.instance else {}
-        return {name: _as_it_is(known.get(name) or Service(), self.running) for name in SERVICES}
+        names = [*SERVICES, *(name for name in known if name not in SERVICES)]
+        return {name: _as_it_is(known.get(name) or Service(), self.running) for name in names}
 
     def all_up(self) -> bool:
         return self.running and all(s.status in ("healthy", "external") for s in self.services().values())

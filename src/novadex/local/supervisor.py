@@ -24,9 +24,10 @@ from novadex.local.desk import Desk, Failed, StopAsked, Usable
 from novadex.local.external import ExternalServer
 from novadex.local.folder import LOG_FILE, FolderLock, open_instance
 from novadex.local.keeper import Keeper
+from novadex.local.key_file import keep_master_keys
 from novadex.local.logs import turn_over
 from novadex.local.postgres import PostgresService
-from novadex.local.programs import API, WORKER, ProgramService
+from novadex.local.programs import API, WORKER, ProgramService, SimulatorService
 from novadex.local.service import LocalService, Place
 from novadex.local.valkey import ValkeyService
 from novadex.local.watcher import Watcher
@@ -36,7 +37,12 @@ HOUSEKEEPING_S = 30.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ORPHAN_STOP_S_MAX = 30.0
 THREAD_END_S_MAX = 10.0
-_PHASES: tuple[tuple[ServiceName, ...], ...] = (("api", "worker"), ("cache", "sessions"), ("main", "analytics"))
+_PHASES: tuple[tuple[ServiceName, ...], ...] = (
+    ("simulator",),
+    ("api", "worker"),
+    ("cache", "sessions"),
+    ("main", "analytics"),
+)
 """The order of a stop: those who use before those who are used."""
 
 
@@ -48,6 +54,8 @@ class Supervisor:
     settings: Settings
     display: Display
     lock: FolderLock
+    demo: bool = False
+    """With simulated trading."""
 
     def run(self) -> None:
         """Bring everything up, say so, and keep it up until a signal asks to stop.
@@ -64,6 +72,7 @@ class Supervisor:
 
     def _run(self, desk: Desk, place: Place, binaries: Binaries) -> None:
         end_orphans(desk.instance, desk.say)
+        keep_master_keys(self.data_dir, desk.instance, self.settings, desk.say)
         external = _external_servers(self.settings)
         if os.geteuid() == 0 and len(external) < len(SERVERS):
             binaries = runtime_copy(binaries)
@@ -93,7 +102,9 @@ class Supervisor:
         services = [service for service in services if service.name not in not_ours]
         services.append(ProgramService(API, place, self.settings.api_port, self.settings.api_host))
         services.append(ProgramService(WORKER, place, self.settings.worker_port))
-        _assign_ports(services, desk.instance)
+        if self.demo:
+            services.append(SimulatorService(place))
+        _assign_ports([service for service in services if service.default_port], desk.instance)
         uids = {os.geteuid(), place.user.uid} if place.user else {os.geteuid()}
         return [Keeper(service, place, desk, uids) for service in services]
 
@@ -103,7 +114,9 @@ class Supervisor:
         instance.services = {name: Service() for name in SERVICES}
         for keeper in keepers:
             service = keeper.service
-            instance.services[service.name] = Service("starting", port=service.port, url=service.url())
+            instance.services[service.name] = Service(
+                "starting", port=service.port or None, url=service.url() or None
+            )
         for server in external:
             instance.services[server.name] = Service("external", url=server.url, owner_url=server.owner_url)
         desk.write()

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, or readable lines on a terminal. Passwords in URLs are masked."""
+"""Logs: one JSON object a line, or readable lines on a terminal. Passwords in URLs and tokens are masked."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 _CREDENTIALS = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+]*://)[^\s/@]*@|(?P<name>\bpassword\s*=\s*)\S+", re.IGNORECASE)
+_TOKEN = re.compile(r"(nd[sk]_)[A-Za-z0-9_-]{43}")
+"""Of a session or an API key."""
 
 
 def mask_secrets(text: str) -> str:
-    """The text without what stands before the ``@`` of a URL or behind ``password=``.
+    """The text without what stands before the ``@`` of a URL or behind ``password=``, and without tokens.
 
     >>> mask_secrets("no connection to postgresql://app:secret@db:5432/novadex_db")
     'no connection to postgresql://***@db:5432/novadex_db'
     """
-    return _CREDENTIALS.sub(
+    masked = _CREDENTIALS.sub(
         lambda match: f"{match['scheme']}***@" if match["scheme"] else f"{match['name']}***", text
     )
+    return _TOKEN.sub(r"\1***", masked)
 
 
 def _mask_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -11,6 +11,7 @@ from prometheus_client import disable_created_metrics, generate_latest
 from novadex.metrics import REGISTRY
 from novadex.monitoring import figures
 from novadex.monitoring import recorder as recording
+from novadex.monitoring.book_probe import BookProbe
 from novadex.monitoring.bounded import BoundedConnection
 from novadex.monitoring.cache_probe import CacheProbe
 from novadex.monitoring.checks import HealthCheck, ServiceHealth, Status
@@ -90,6 +91,7 @@ class Monitor:
             "cache": caches[0],
             "sessions": caches[1],
             "worker": worker,
+            "books": BookProbe(database),
         }
         self.program = program
         self.checks = {

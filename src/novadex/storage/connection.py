@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from novadex.errors import TimeoutExceededError, UnavailableError
+from psycopg.pq import TransactionStatus
+
+from novadex.errors import ConfigurationError, TimeoutExceededError, UnavailableError
+from novadex.ids import parse_id
 from novadex.instance import Endpoints, Role, find_endpoints
 from novadex.settings import Settings, load_settings
 from novadex.storage.database import Database
 from novadex.storage.replicas import Replicas
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+    from uuid import UUID
 
     from novadex.storage.database import Isolation
     from novadex.storage.rows import Row
     from novadex.storage.session import Session, Statement
+
+
+ACT_FOR_USER = (
+    "SELECT set_config('novadex.user_id', $1, true), current_user = 'novadex_user' AND row_security_active('users')"
+    " AS scoped"
+)
+ACT_FOR_NOBODY = "SELECT set_config('novadex.user_id', '', false)"
+
+
+class Companion(Protocol):
+    """What lives and ends with a connection."""
+
+    async def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Companion)
 
 
 class DatabaseConnection:
@@ -31,6 +52,8 @@ class DatabaseConnection:
 
     def __init__(self, endpoints: Endpoints, settings: Settings) -> None:
         self.settings = settings
+        self.endpoints = endpoints
+        self._companions: dict[Callable[..., Any], Companion] = {}
         self.main = Database("main", endpoints.main, settings)
         self.analytics = Database("analytics", endpoints.analytics, settings)
         self.replicas = Replicas(self.main, endpoints.replicas, settings)
@@ -85,8 +108,39 @@ class DatabaseConnection:
         """A transaction in the main database."""
         return self.main.transaction(isolation, read_only=read_only)
 
+    @asynccontextmanager
+    async def user_transaction(self, user_id: UUID | str) -> AsyncIterator[Session]:
+        """A transaction that sees one user's rows and changes nothing, on a connection of the role ``user``
+        (``connect(role="user")``). The server itself leaves out all other rows: row-level security.
+
+        The user is set for this transaction only, so that nothing is left in a pooled connection. Do not let
+        a user write the SQL: whoever can call ``set_config`` can be another user.
+        """
+        user = parse_id(user_id, "user_id")
+        async with self.main.transaction(read_only=True) as session:
+            [row] = await session.query(ACT_FOR_USER, [str(user)])
+            if not row.scoped:
+                raise ConfigurationError(
+                    "This connection sees every user's rows: row-level security does not apply to its role.",
+                    hint='Connect with role="user", or with the URL of novadex_user.',
+                )
+            yield session
+            if session.connection.info.transaction_status is TransactionStatus.INTRANS:
+                # What was set for the session would outlive the transaction, and act for this user in the next one.
+                await session.execute(ACT_FOR_NOBODY)
+
+    def companion(self, kind: Callable[[DatabaseConnection], C]) -> C:
+        """What a process has once for each connection to an instance, such as its caches: made by ``kind(self)``
+        at the first call, closed with this connection, the last made first."""
+        found = self._companions.get(kind)
+        if found is None:
+            found = self._companions[kind] = kind(self)
+        return cast("C", found)
+
     async def close(self) -> None:
-        """Close all pools."""
+        """Close all pools and what was made beside them."""
+        while self._companions:
+            await self._companions.pop(next(reversed(self._companions))).close()
         await self.replicas.close()
         await self.main.close()
         await self.analytics.close()

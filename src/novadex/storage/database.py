@@ -151,11 +151,12 @@ class Database:
         }
 
     async def configure(self, connection: AsyncConnection[Any]) -> None:
-        """Bound what the session may wait for. A PgBouncer keeps no session: there each transaction does it."""
+        """Bound what the session may wait for, and make its commits durable. A PgBouncer keeps no session: there
+        each transaction does it."""
         if not self.settings.pgbouncer:
-            await self._set_timeouts(connection, for_transaction=False)
+            await self._set_up(connection, for_transaction=False)
 
-    async def _set_timeouts(self, connection: AsyncConnection[Any], *, for_transaction: bool) -> None:
+    async def _set_up(self, connection: AsyncConnection[Any], *, for_transaction: bool) -> None:
         settings = self.settings
         limits = {
             "statement_timeout": settings.statement_timeout_ms,
@@ -164,9 +165,15 @@ class Database:
         }
         if connection.info.server_version >= TRANSACTION_TIMEOUT_SINCE:
             limits["transaction_timeout"] = settings.transaction_timeout_ms
+        # What is acknowledged must outlive a crash, a revocation above all, whatever the server or the role is set
+        # to; what waits for replicas too stays as it is.
         await connection.execute(
-            "SELECT set_config(name, value || 'ms', %s) FROM unnest(%s::text[], %s::text[]) AS limits (name, value)",
-            (for_transaction, list(limits), [str(value) for value in limits.values()]),
+            "SELECT set_config(name, value || 'ms', %(local)s)"
+            " FROM unnest(%(names)s::text[], %(values)s::text[]) AS limits (name, value)"
+            " UNION ALL"
+            " SELECT set_config('synchronous_commit', CASE found WHEN 'off' THEN 'on' ELSE found END, %(local)s)"
+            " FROM current_setting('synchronous_commit') AS found",
+            {"local": for_transaction, "names": list(limits), "values": [str(value) for value in limits.values()]},
         )
 
     # Sessions
@@ -212,7 +219,7 @@ class Database:
         async with self.connection() as connection:
             if self.settings.pgbouncer:
                 async with connection.transaction():
-                    await self._set_timeouts(connection, for_transaction=True)
+                    await self._set_up(connection, for_transaction=True)
                     yield Session(connection, self.name)
             else:
                 yield Session(connection, self.name)
@@ -229,7 +236,7 @@ class Database:
             try:
                 async with connection.transaction():
                     if self.settings.pgbouncer:
-                        await self._set_timeouts(connection, for_transaction=True)
+                        await self._set_up(connection, for_transaction=True)
                     yield Session(connection, self.name)
             finally:
                 if not connection.closed:

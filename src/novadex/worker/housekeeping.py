@@ -9,6 +9,7 @@ import structlog
 
 from novadex import metrics
 from novadex.errors import NovaDexError
+from novadex.notifications.causes import QUERIES as CAUSES
 from novadex.storage.queries import Query, load_queries
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 MONTHS_AHEAD = 3
 IDEMPOTENCY_KEYS_DAYS = 7
 FIGURES_DAYS = 7
+SESSIONS_DAYS = 30
+"""Counted from the end that no refresh moves: so a replaced token is known again as long as its family can live."""
+NOTIFICATIONS_DAYS = 365
 DELETE_BATCH_ROWS = 5_000
 DELETE_BATCHES_MAX = 200
 """Of one run; what is left is for the next."""
@@ -50,6 +54,24 @@ async def delete_old_idempotency_keys(main: Database) -> int:
     deleted = await _delete_in_batches(main, QUERIES.delete_old_idempotency_keys, IDEMPOTENCY_KEYS_DAYS)
     metrics.idempotency_keys_deleted.inc(deleted)
     return deleted
+
+
+async def delete_old_sessions(main: Database) -> int:
+    """Delete the sessions that cannot live any more since thirty days, however they ended; returns how many. The
+    audit log keeps that they were. API keys stay, the ended ones too: they are few."""
+    return await _delete_in_batches(main, QUERIES.delete_old_sessions, SESSIONS_DAYS)
+
+
+async def delete_old_nonces(main: Database) -> int:
+    """Delete the nonces that nobody signed in with in time; returns how many."""
+    return await _delete_in_batches(main, QUERIES.delete_old_nonces, 0)
+
+
+async def delete_old_notifications(main: Database) -> int:
+    """Delete what users were told more than a year ago, with its deliveries, and forget devices that nobody signed in
+    from for as long; returns how many notifications."""
+    await _delete_in_batches(main, CAUSES.delete_old_devices, NOTIFICATIONS_DAYS)
+    return await _delete_in_batches(main, CAUSES.delete_old_notifications, NOTIFICATIONS_DAYS)
 
 
 async def delete_old_figures(analytics: Database) -> int:

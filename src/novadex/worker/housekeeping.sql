@@ -36,3 +36,26 @@ WHERE id = ANY (ARRAY(
     ORDER BY id
     LIMIT $2
 ));
+
+-- name: delete_old_sessions
+-- Deletes some of the sessions whose end in any case was more than so many days ago.
+DELETE FROM public.user_sessions
+WHERE id = ANY (ARRAY(
+    SELECT id
+    FROM public.user_sessions
+    WHERE expires_at < now() - make_interval(days => $1::integer)
+    ORDER BY expires_at, id
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+));
+
+-- name: delete_old_nonces
+-- Deletes some of the nonces of sign-ins that ended more than so many days ago.
+DELETE FROM public.sign_in_nonces
+WHERE nonce_hash = ANY (ARRAY(
+    SELECT nonce_hash
+    FROM public.sign_in_nonces
+    WHERE expires_at < now() - make_interval(days => $1::integer)
+    ORDER BY expires_at
+    LIMIT $2
+));
