@@ -19,6 +19,7 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from novadex.instance import Endpoints, Role
+from novadex.keys.master_key_file import FILE_NAME, make_key_file
 from novadex.settings import Settings
 from novadex.storage.connection import DatabaseConnection
 from novadex.storage.migrations import migrate
@@ -42,7 +44,7 @@ from tests.servers import (
     wheel_binaries,
 )
 
-ROLES: tuple[Role, ...] = ("owner", "app", "worker", "readonly", "backup")
+ROLES: tuple[Role, ...] = ("owner", "app", "worker", "readonly", "backup", "user")
 TEMPLATE_MAIN, TEMPLATE_ANALYTICS = "template_main", "template_analytics"
 
 
@@ -183,6 +185,14 @@ class DatabasePair:
     main: str
     analytics: str
 
+    @property
+    def data_dir(self) -> Path:
+        """Of what is kept outside the databases: master keys, anchors, erasures."""
+        folder = self.server.folder.with_name(f"{self.server.folder.name}-{self.main}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        make_key_file(folder / FILE_NAME)
+        return folder
+
     def main_url(self, role: Role | None = "app") -> str:
         """By role; None is the superuser."""
         return self._url(self.main, role)
@@ -192,11 +202,13 @@ class DatabasePair:
 
     def endpoints(self, role: Role = "app", *, cache: str = "", sessions: str = "") -> Endpoints:
         """Where the servers are; ``cache`` and ``sessions`` only for those who use them."""
-        return Endpoints(self.main_url(role), self.analytics_url(role), cache, sessions)
+        return Endpoints(self.main_url(role), self.analytics_url(role), cache, sessions, data_dir=self.data_dir)
 
-    def connection(self, role: Role = "app", **settings: Any) -> DatabaseConnection:
+    def connection(
+        self, role: Role = "app", *, cache: str = "", sessions: str = "", **settings: Any
+    ) -> DatabaseConnection:
         """A connection, not opened yet; ``settings`` as keywords of ``Settings``."""
-        return DatabaseConnection(self.endpoints(role), Settings(**settings))
+        return DatabaseConnection(self.endpoints(role, cache=cache, sessions=sessions), Settings(**settings))
 
     def _url(self, database: str, role: Role | None) -> str:
         return self.server.url(database, f"novadex_{role}") if role else self.server.url(database)
@@ -210,24 +222,62 @@ def template_databases(postgres: PostgresServer) -> DatabasePair:
     pair = DatabasePair(postgres, TEMPLATE_MAIN, TEMPLATE_ANALYTICS)
     migrate(pair.main_url("owner"), "main")
     migrate(pair.analytics_url("owner"), "analytics")
+    # What the steps themselves changed stands in the audit log; tests begin with an empty one.
+    with psycopg.connect(pair.main_url(None), autocommit=True) as superuser:
+        superuser.execute(
+            "SET session_replication_role = replica;"
+            " DELETE FROM audit_pending; DELETE FROM audit_log; ALTER TABLE audit_log ALTER COLUMN id RESTART"
+        )
     return pair
 
 
-@pytest.fixture(scope="session")
-def make_databases(template_databases: DatabasePair) -> Callable[[], DatabasePair]:
-    """Makes a migrated pair; it goes with the server."""
-    numbers = itertools.count(1)
-    server = template_databases.server
+class DatabasePairs:
+    """Makes migrated pairs, one ahead of who asks, and drops them, both beside the tests: none waits for it."""
 
-    def make() -> DatabasePair:
-        number = next(numbers)
+    def __init__(self, template: DatabasePair) -> None:
+        self._server = template.server
+        self._numbers = itertools.count(1)
+        self._beside = ThreadPoolExecutor(1, "databases of tests")
+        self._next = self._beside.submit(self._make)
+        self._dropped: list[Future[None]] = []
+
+    def make(self) -> DatabasePair:
+        pair, self._next = self._next.result(), self._beside.submit(self._make)
+        return pair
+
+    def drop(self, pair: DatabasePair) -> None:
+        self._dropped.append(self._beside.submit(self._drop, pair))
+
+    def close(self) -> None:
+        self._beside.shutdown(cancel_futures=True)
+        for each in self._dropped:
+            if not each.cancelled():
+                each.result()  # raises what went wrong
+
+    def _make(self) -> DatabasePair:
+        number = next(self._numbers)
         return DatabasePair(
-            server,
-            server.make_database(f"main_{number}", owner="novadex_owner", template=TEMPLATE_MAIN),
-            server.make_database(f"analytics_{number}", owner="novadex_owner", template=TEMPLATE_ANALYTICS),
+            self._server,
+            self._server.make_database(f"main_{number}", owner="novadex_owner", template=TEMPLATE_MAIN),
+            self._server.make_database(f"analytics_{number}", owner="novadex_owner", template=TEMPLATE_ANALYTICS),
         )
 
-    return make
+    def _drop(self, pair: DatabasePair) -> None:
+        self._server.drop_database(pair.main)
+        self._server.drop_database(pair.analytics)
+
+
+@pytest.fixture(scope="session")
+def database_pairs(template_databases: DatabasePair) -> Iterator[DatabasePairs]:
+    pairs = DatabasePairs(template_databases)
+    yield pairs
+    pairs.close()
+
+
+@pytest.fixture(scope="session")
+def make_databases(database_pairs: DatabasePairs) -> Callable[[], DatabasePair]:
+    """Makes a migrated pair; it goes with the server."""
+    return database_pairs.make
 
 
 @pytest.fixture(scope="session")
@@ -237,12 +287,11 @@ def shared_databases(make_databases: Callable[[], DatabasePair]) -> DatabasePair
 
 
 @pytest.fixture
-def fresh_databases(make_databases: Callable[[], DatabasePair]) -> Iterator[DatabasePair]:
+def fresh_databases(database_pairs: DatabasePairs) -> Iterator[DatabasePair]:
     """This test's own migrated pair."""
-    pair = make_databases()
+    pair = database_pairs.make()
     yield pair
-    pair.server.drop_database(pair.main)
-    pair.server.drop_database(pair.analytics)
+    database_pairs.drop(pair)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
@@ -12,8 +13,10 @@ PIECE_BYTES_MAX = 65_536
 class Proxy:
     """Listens on a port of its own and forwards to the server of ``target_url``."""
 
-    def __init__(self, target_url: str) -> None:
+    def __init__(self, target_url: str, tls: ssl.SSLContext | None = None) -> None:
         self._target = urlsplit(target_url)
+        self._tls = tls
+        """With it, clients must speak TLS; the server does not."""
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -35,7 +38,7 @@ class Proxy:
     async def accept(self) -> None:
         """Take connections, at the port that it had before."""
         if self._server is None:
-            self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, ssl=self._tls)
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:

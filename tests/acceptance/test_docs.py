@@ -24,6 +24,8 @@ def blocks(document):
 
 
 def carried_out(kind, text, environment):
+    for name, value in re.findall(r"^export (\w+)=(\S+)$", text, re.MULTILINE) if kind == "sh" else ():
+        environment[name] = value
     if kind == "python":
         command = [sys.executable, "-c", text]
     else:
@@ -35,7 +37,24 @@ def carried_out(kind, text, environment):
     )
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/quickstart.md"])
+@pytest.mark.parametrize(
+    "document",
+    [
+        "README.md",
+        "docs/quickstart.md",
+        "docs/how-to/sign-in.md",
+        "docs/how-to/sessions.md",
+        "docs/how-to/users.md",
+        "docs/how-to/audit.md",
+        "docs/how-to/orders.md",
+        "docs/how-to/book.md",
+        "docs/how-to/notifications.md",
+        "docs/how-to/portfolio.md",
+        "docs/how-to/liquidity.md",
+        "docs/how-to/simulate.md",
+        "docs/how-to/reconcile.md",
+    ],
+)
 def test_the_words_of_the_document_lead_where_they_say(document):
     folder = Path(tempfile.mkdtemp(prefix="novadex-docs-"))
     folder.chmod(0o711)

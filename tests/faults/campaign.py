@@ -5,7 +5,9 @@
 - every acknowledged trade is in the main database, whole and once;
 - nothing is there that was not sent;
 - ``novadex analytics verify`` finds no difference;
-- the candles equal a recompute that this file does by itself, from the trades.
+- the candles equal a recompute that this file does by itself, from the trades;
+- every acknowledged order, fill, cancel and bust is there, once, and nothing is there that was not sent;
+- ``novadex reconcile`` finds no difference: orders, events, fills, books, caches and portfolios are right.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -32,6 +34,7 @@ import psutil
 from novadex import DatabaseConnection
 from novadex.money import EXACT
 from novadex.storage.database import Database
+from tests.faults.writer import ORDERS_MARKET
 
 TARGETS = ("main", "analytics", "cache", "sessions", "api", "worker", "supervisor")
 HEALTHY_WITHIN_S = 60.0
@@ -94,23 +97,24 @@ class Campaign:
             if report:
                 report(self.kills)
 
-    def stop_writers(self) -> tuple[set[str], set[str]]:
-        """End the writers; returns the ids that were sent and those that were acknowledged."""
+    def stop_writers(self) -> dict[str, set[str]]:
+        """End the writers; returns the ids that were sent, acknowledged and so on."""
         for writer in self.writers:
             assert writer.stdin is not None
             writer.stdin.close()
         for writer in self.writers:
             assert writer.wait(timeout=HEALTHY_WITHIN_S) == 0, "a writer failed"
-        noted: dict[str, set[str]] = {"sent": set(), "acknowledged": set()}
+        noted: dict[str, set[str]] = defaultdict(set)
         for journal in self.journals:
             for line in journal.read_text().splitlines():
                 what, id = line.split()
                 noted[what].add(id)
-        return noted["sent"], noted["acknowledged"]
+        return noted
 
     def check(self) -> int:
         """Raise ``AssertionError`` with what is wrong; returns how many trades there are."""
-        sent, acknowledged = self.stop_writers()
+        noted = self.stop_writers()
+        sent, acknowledged = noted["sent"], noted["acknowledged"]
         assert acknowledged, "no trade was acknowledged: the campaign tried nothing"
         recorded, candles, recomputed = asyncio.run(self._read())
         assert len(recorded) == len(set(recorded)), "a trade stands there twice"
@@ -123,7 +127,41 @@ class Campaign:
         if candles is None:  # the projection had not caught up; after verify it has
             _, candles, recomputed = asyncio.run(self._read())
         assert candles == recomputed, "candles differ from their recompute"
+        asyncio.run(self._check_orders(noted))
+        self._reconcile()
         return len(recorded)
+
+    async def _check_orders(self, noted: dict[str, set[str]]) -> None:
+        """What was noted of orders and fills is in the main database, and nothing else."""
+        async with DatabaseConnection.connect(data_dir=self.data_dir, role="readonly") as db:
+            for what, sent, acknowledged, statement in (
+                ("orders", "sent-order", "acknowledged-order", "SELECT id::text FROM orders"),
+                ("fills", "sent-fill", "acknowledged-fill", "SELECT id::text FROM matches"),
+                ("busts", "acknowledged-fill", "busted", "SELECT id::text FROM matches WHERE undone = 'busted'"),
+                (
+                    "cancels",
+                    "acknowledged-order",
+                    "cancelled",
+                    "SELECT order_id::text AS id FROM order_events WHERE type = 'cancelled'",
+                ),
+            ):
+                rows = [row.id for row in await db.query(statement)]  # pyright: ignore[reportArgumentType]
+                assert noted[acknowledged], f"no {what} were acknowledged: the campaign tried none"
+                assert len(rows) == len(set(rows)), f"{what} are there twice"
+                assert noted[acknowledged] <= set(rows), f"acknowledged {what} are lost"
+                assert set(rows) <= noted[sent], f"{what} that nobody sent"
+
+    def _reconcile(self) -> None:
+        """Every invariant holds, and all could be asked, once a projector that was killed is at work again."""
+        deadline = time.monotonic() + HEALTHY_WITHIN_S
+        while True:
+            done = novadex("reconcile", "--json", data_dir=self.data_dir)
+            assert done.returncode == 0, f"reconcile: {done.stdout[:5000]} {done.stderr}"
+            report = json.loads(done.stdout)
+            books = {check["name"]: check["checked"] for check in report["checks"]}["book"]
+            if books and not report["skipped"]:
+                return
+            assert time.monotonic() < deadline, f"not everything can be asked: {report}"
 
     def end(self) -> None:
         """Stop everything and see that nothing is left."""
@@ -175,6 +213,7 @@ class Campaign:
             from novadex.trading.markets import Markets
 
             await Markets(db).add("BTC/USDT")
+            await Markets(db).add(ORDERS_MARKET)
             await db.query(
                 "INSERT INTO users (id) SELECT ('019b0000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid"
                 " FROM generate_series(1, 50) AS n"
@@ -184,7 +223,7 @@ class Campaign:
         """The ids of all trades; the candles (None where some are not applied yet); the recompute."""
         async with DatabaseConnection.connect(data_dir=self.data_dir, role="readonly") as db:
             ids, recomputed = await _recompute(db.main)
-            rows = await db.analytics_query("SELECT * FROM candles")
+            rows = await db.analytics_query("SELECT * FROM candles WHERE market = 'BTC/USDT'")
             candles = {
                 row.start: (
                     row.open,
@@ -207,7 +246,7 @@ async def _recompute(main: Database) -> tuple[list[str], dict[Any, Any]]:
     ids: list[str] = []
     minutes: dict[Any, Any] = {}
     async for trade in main.stream(
-        "SELECT id, executed_at, side, base_amount, quote_amount, price FROM trades"
+        "SELECT id, executed_at, side, base_amount, quote_amount, price FROM trades WHERE order_id IS NULL"
         " ORDER BY executed_at, coalesce(sequence, 0), id"
     ):
         ids.append(str(trade.id))
@@ -263,7 +302,10 @@ def main() -> None:
 
     trades, killed = run(arguments.kills, arguments.seed, report)
     spent = time.monotonic() - began
-    print(f"\nseed {arguments.seed}: {trades} trades, 0 lost, 0 twice, candles equal their recompute; {spent:.0f} s")
+    print(
+        f"\nseed {arguments.seed}: {trades} trades, 0 lost, 0 twice, candles equal their recompute,"
+        f" every invariant holds; {spent:.0f} s"
+    )
     print(", ".join(f"{name} {count}" for name, count in sorted(killed.items())))
 
 

@@ -23,7 +23,7 @@ BAD = {
     "disagreeing": ({"quote_amount": "1"}, ValidationError),
     "unknown user": ({"user_id": None}, NotFoundError),
     "unknown market": ({"base_asset": "NONE"}, NotFoundError),
-    "unknown order": ({"order_id": None}, NotFoundError),
+    "of an order": ({"order_id": None}, ValidationError),
     "bad key": ({"idempotency_key": ""}, ValidationError),
 }
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import psycopg
 
-from novadex.analytics.projection import Outcome, TradeProjection
+from novadex.analytics.projector import Outcome, Projector
 from novadex.ids import id_at, id_of_source, time_of_ms
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Venue:
         return add_trades(self.url, *trades)
 
 
-async def drain(projection: TradeProjection) -> None:
+async def drain(projection: Projector[Any]) -> None:
     """Apply all that is committed and final."""
     for _ in range(STEPS_MAX):
         step = await projection.step(store_now=True)

@@ -14,7 +14,7 @@ from novadex.analytics import candles as reading
 from novadex.analytics.candles import INTERVALS, ORIGIN
 from novadex.analytics.candles import SQL as CANDLES
 from novadex.errors import NotFoundError, ValidationError
-from tests.integration.analytics.records import NOON, TradeRow, binance_trades, drain, state_of
+from tests.integration.analytics.records import NOON, TradeRow, binance_trades, drain
 
 DAY = timedelta(days=1)
 
@@ -131,7 +131,7 @@ async def test_an_interval_is_complete_once_the_watermark_is_past_its_end(analyt
         TradeRow(venue.user, venue.market, now), TradeRow(venue.user, venue.market, now - timedelta(minutes=2))
     )
     await drain(projection)
-    watermark = (await state_of(projection)).watermark
+    watermark = (await projection.load_state()).watermark
     for interval in INTERVALS:
         for candle in await analytics.get_candles("BTC/USDT", interval):
             assert candle.complete == (watermark >= candle.start + INTERVALS[interval])

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ class Command:
     databases: DatabasePair
     folder: Path
 
-    def start(self, *arguments: str, **kwargs: Any) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, under: Sequence[str] = (), **kwargs: Any) -> subprocess.Popen[str]:
+        """``under`` are the arguments of a Python program that runs the command that follows them."""
         environment = {
             **os.environ,
             "DATABASE_URL": self.databases.main_url("app"),
@@ -33,16 +35,18 @@ class Command:
             "TERM": "xterm",  # a dumb one gets no progress bar
         }
         return subprocess.Popen(
-            [sys.executable, "-m", "novadex.cli", *arguments],
+            [*((sys.executable, *under) if under else ()), sys.executable, "-m", "novadex.cli", *arguments],
             env=environment,
             cwd=self.folder,
             text=True,
             **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **kwargs},
         )
 
-    def run(self, *arguments: str, code: int = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, code: int = 0, stdin: str | None = None, under: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
         """Run it to its end, and expect its exit code."""
-        process = self.start(*arguments, **({} if stdin is None else {"stdin": subprocess.PIPE}))
+        process = self.start(*arguments, under=under, **({} if stdin is None else {"stdin": subprocess.PIPE}))
         try:
             output, errors = process.communicate(stdin, timeout=TIMEOUT_S)
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -32,9 +31,7 @@ def make_local() -> Iterator[Callable[[], Local]]:
 def shared_local(make_local: Callable[[], Local]) -> Local:
     """One instance for the tests of this folder; some of them stop it."""
     made = make_local()
-    begun = time.monotonic()
     made.up()
-    made.cold_start_s = time.monotonic() - begun
     return made
 
 

@@ -41,7 +41,6 @@ class Local:
     environment: dict[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
     removed: bool = False
-    cold_start_s: float = 0.0
 
     def start(self, *arguments: str, **kwargs: Any) -> subprocess.Popen[str]:
         """Begin a command; its working folder holds no ``.env``."""

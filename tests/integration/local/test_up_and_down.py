@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import stat
-import time
 from contextlib import ExitStack, closing
 
 import httpx
@@ -20,16 +19,13 @@ from novadex.local.ports import is_free
 from tests.integration.local.running import SERVERS, SERVICES, Local, wait_for
 
 WELL_KNOWN_PORTS = (5432, 5433, 6379, 6380, 3000, 3002)
-COLD_S_MAX, WARM_S_MAX = 10.0, 4.0
 
 
-def test_a_cold_and_a_warm_start_are_fast(shared_local):
-    assert shared_local.cold_start_s <= COLD_S_MAX
+def test_what_was_stopped_starts_again(shared_local):
+    """How fast, cold and warm, is measured by ``make bench``."""
     shared_local.down()
     assert shared_local.processes() == []
-    begun = time.monotonic()
     shared_local.up()
-    assert time.monotonic() - begun <= WARM_S_MAX
     found = shared_local.status()
     assert found["running"]
     assert {name: s["status"] for name, s in found["services"].items()} == dict.fromkeys(SERVICES, "healthy")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import httpx
 import psutil
@@ -12,6 +13,7 @@ import pytest
 import redis
 
 from novadex.api.app import create_app
+from novadex.book.projection import BookProjection
 from novadex.monitoring.monitor import Monitor
 from novadex.settings import load_settings
 from novadex.storage.connection import DatabaseConnection
@@ -48,6 +50,17 @@ def open_fds() -> int:
     return psutil.Process().num_fds()
 
 
+@asynccontextmanager
+async def keeping_books(venue: Venue) -> AsyncIterator[None]:
+    """What the worker does for them."""
+    stop = asyncio.Event()
+    async with DatabaseConnection(venue.endpoints("worker"), load_settings()) as db:
+        task = asyncio.create_task(BookProjection(db).run(stop))
+        yield
+        stop.set()
+        await task
+
+
 @pytest.fixture
 def _fresh_projection(venue: Venue) -> None:
     # Ahead of now, so that it stays fresh for as long as a test takes.
@@ -56,14 +69,14 @@ def _fresh_projection(venue: Venue) -> None:
 
 @pytest.mark.usefixtures("_fresh_projection")
 async def test_everything_is_healthy_where_everything_runs(venue: Venue):
-    async with watching(venue.endpoints()) as watched:
-        for service in (*SERVERS, "worker"):
+    async with watching(venue.endpoints()) as watched, keeping_books(venue):
+        for service in (*SERVERS, "worker", "books"):
             await watched.becomes(service, "healthy")
         answer = await watched.get("/api/health")
     report = answer.json()
     assert answer.status_code == 200
     assert report["status"] == "healthy"
-    assert set(report["services"]) == {*SERVERS, "worker"}
+    assert set(report["services"]) == {*SERVERS, "worker", "books"}
     for found in report["services"].values():
         assert found["error"] is None
         assert found["latency_ms"] >= 0
@@ -225,6 +238,16 @@ async def test_a_wrong_password_is_said_and_not_shown(venue: Venue):
             lambda: "password" in (watched.monitor.checks["cache"].health().error or ""), "the refusal is seen"
         )
         assert "wrong-secret" not in (await watched.get("/api/health")).text
+
+
+@pytest.mark.usefixtures("_fresh_projection")
+async def test_books_that_nobody_keeps_are_degraded(venue: Venue):
+    async with watching(venue.endpoints()) as watched:
+        await watched.becomes("books", "degraded")
+        assert "read from PostgreSQL" in (watched.monitor.checks["books"].health().error or "")
+        async with keeping_books(venue):
+            await watched.becomes("books", "healthy")
+        await watched.becomes("books", "degraded")
 
 
 async def test_the_worker_is_healthy_while_projections_keep_up(venue: Venue):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -11,6 +13,9 @@ import pytest
 
 from tests.conftest import DatabasePair
 
+ROOT = Path(__file__).parents[3]
+ERASING = ROOT / "src/novadex/keys/erasures.sql"
+KEYS_PAGE = ROOT / "docs/how-to/keys.md"
 TABLES = {
     "main": {
         "users",
@@ -32,6 +37,14 @@ INDEX_FREE_FOREIGN_KEYS = {
     "assets",
     "markets",
     "orders",
+    "pools",
+    "liquidity_positions",
+    "transfers",
+    "roles",
+    "permissions",
+    "master_keys",
+    "api_keys",
+    "notification_kinds",
 }
 
 
@@ -123,7 +136,7 @@ def test_comments_say_something(catalog: psycopg.Connection[Any]) -> None:
     rows = catalog.execute("""
         SELECT a.attname, col_description(c.oid, a.attnum) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-            AND a.attnum > 0 AND c.relname NOT LIKE '%yoyo%'
+            AND a.attnum > 0 AND NOT a.attisdropped AND c.relname NOT LIKE '%yoyo%'
     """).fetchall()
     assert len(rows) > 40
     assert [name for name, comment in rows if comment.lower().replace(" ", "_") == name] == []
@@ -231,3 +244,60 @@ def test_what_runs_with_the_owners_rights_fixes_its_surroundings(catalog: psycop
             AND has_function_privilege('novadex_readonly', oid, 'EXECUTE')
     """).fetchall()
     assert public == []
+
+
+EMPTIED = {
+    "main": {
+        "api_keys",
+        "known_devices",
+        "notification_preferences",
+        "notification_webhooks",
+        "notifications",
+        "price_alerts",
+        "user_keys",
+        "user_sessions",
+        "wallets",
+    },
+    "analytics": set[str](),
+}
+"""Tables with rows of users from which an erasure takes what is personal."""
+RECORDS = {
+    "main": {
+        "erasures",
+        "idempotency_keys",
+        "liquidity_events",
+        "liquidity_positions",
+        "orders",
+        "portfolio_closings",
+        "portfolio_flows",
+        "portfolio_holdings",
+        "portfolio_lots",
+        "portfolio_positions",
+        "portfolio_snapshots",
+        "trades",
+        "transfers",
+        "user_fee_tiers",
+    },
+    "analytics": {"page_views", "trade_facts", "trading_analytics", "trading_other_fees", "user_events"},
+}
+"""Those that it leaves as they are: docs/how-to/keys.md says so of each."""
+
+
+def test_every_table_with_rows_of_users_is_emptied_by_an_erasure_or_said_to_stay(
+    catalog: psycopg.Connection[Any], database: str
+) -> None:
+    rows = catalog.execute(
+        "SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+        " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition"
+        " AND a.attname = 'user_id' AND NOT a.attisdropped"
+    )
+    assert {row[0] for row in rows} == EMPTIED[database] | RECORDS[database]
+    assert not EMPTIED[database] & RECORDS[database]
+
+
+def test_what_an_erasure_empties_and_leaves_is_in_its_statements_and_in_the_docs() -> None:
+    written = set(re.findall(r"^(?:UPDATE|DELETE FROM) public\.(\w+)", ERASING.read_text(), re.MULTILINE))
+    by_other_keys = {"new_sign_ins", "notification_deliveries"}
+    assert written == {"users"} | by_other_keys | EMPTIED["main"] | EMPTIED["analytics"]
+    said = KEYS_PAGE.read_text().partition("## Erasing users")[2].partition("\n## ")[0]
+    assert {name for name in RECORDS["main"] | RECORDS["analytics"] if f"`{name}`" not in said} == set()

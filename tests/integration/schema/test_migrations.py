@@ -117,21 +117,21 @@ def test_a_failing_step_leaves_nothing_and_the_steps_before_it_stay(
     server: PostgresServer, empty_database: Callable[[], str], steps_folder: Path
 ) -> None:
     url = server.url(empty_database(), "novadex_owner")
-    (steps_folder / "0003_good.sql").write_text(
-        f"CREATE TABLE good (id bigint PRIMARY KEY);\n{set_schema_step('0003_good')}"
+    (steps_folder / "9000_good.sql").write_text(
+        f"CREATE TABLE good (id bigint PRIMARY KEY);\n{set_schema_step('9000_good')}"
     )
-    (steps_folder / "0003_good.rollback.sql").write_text("DROP TABLE good;")
-    (steps_folder / "0004_bad.sql").write_text("CREATE TABLE half (id bigint PRIMARY KEY);\nSELECT 1 / 0;")
-    with pytest.raises(ConfigurationError, match="schema step 0004_bad: division by zero"):
+    (steps_folder / "9000_good.rollback.sql").write_text("DROP TABLE good;")
+    (steps_folder / "9001_bad.sql").write_text("CREATE TABLE half (id bigint PRIMARY KEY);\nSELECT 1 / 0;")
+    with pytest.raises(ConfigurationError, match="schema step 9001_bad: division by zero"):
         migrate(url, "main")
     assert {"trades", "good"} <= tables(url)
     assert "half" not in tables(url)
-    assert pending(url, "main") == ["0004_bad"]
+    assert pending(url, "main") == ["9001_bad"]
 
-    (steps_folder / "0004_bad.sql").write_text(
-        f"CREATE TABLE whole (id bigint PRIMARY KEY);\n{set_schema_step('0004_bad')}"
+    (steps_folder / "9001_bad.sql").write_text(
+        f"CREATE TABLE whole (id bigint PRIMARY KEY);\n{set_schema_step('9001_bad')}"
     )
-    assert migrate(url, "main") == ["0004_bad"]
+    assert migrate(url, "main") == ["9001_bad"]
     assert "whole" in tables(url)
 
 
@@ -139,13 +139,13 @@ def test_a_failing_way_back_leaves_the_step_as_it_was(
     server: PostgresServer, empty_database: Callable[[], str], steps_folder: Path
 ) -> None:
     url = server.url(empty_database(), "novadex_owner")
-    (steps_folder / "0003_new.sql").write_text(
-        f"CREATE TABLE new (id bigint PRIMARY KEY);\n{set_schema_step('0003_new')}"
+    (steps_folder / "9000_new.sql").write_text(
+        f"CREATE TABLE new (id bigint PRIMARY KEY);\n{set_schema_step('9000_new')}"
     )
-    (steps_folder / "0003_new.rollback.sql").write_text("DROP TABLE new;\nDROP TABLE nothing;")
+    (steps_folder / "9000_new.rollback.sql").write_text("DROP TABLE new;\nDROP TABLE nothing;")
     migrate(url, "main")
     with pytest.raises(
-        ConfigurationError, match='roll back the schema step 0003_new: table "nothing" does not exist'
+        ConfigurationError, match='roll back the schema step 9000_new: table "nothing" does not exist'
     ):
         roll_back(url, "main")
     assert "new" in tables(url)
@@ -188,12 +188,12 @@ def test_a_step_gives_up_on_a_busy_table_and_lets_others_pass(
     monkeypatch.setattr(migrations, "LOCK_TIMEOUT_MS", 300)
     url = server.url(empty_database(), "novadex_owner")
     migrate(url, "main")
-    (steps_folder / "0003_wider.sql").write_text("ALTER TABLE users ADD COLUMN nickname text;")
+    (steps_folder / "9000_wider.sql").write_text("ALTER TABLE users ADD COLUMN nickname text;")
     with psycopg.connect(url) as reader:
         reader.execute("SELECT count(*) FROM users")
-        with pytest.raises(TimeoutExceededError, match="0003_wider: canceling statement due to lock timeout"):
+        with pytest.raises(TimeoutExceededError, match="9000_wider: canceling statement due to lock timeout"):
             migrate(url, "main")
-    assert pending(url, "main") == ["0003_wider"]
+    assert pending(url, "main") == ["9000_wider"]
 
 
 def test_a_statement_of_a_step_may_run_only_so_long(
@@ -202,8 +202,8 @@ def test_a_statement_of_a_step_may_run_only_so_long(
     url = server.url(empty_database(), "novadex_owner")
     migrate(url, "main")
     monkeypatch.setattr(migrations, "STATEMENT_TIMEOUT_MS", 200)
-    (steps_folder / "0003_slow.sql").write_text("SELECT pg_sleep(30);")
-    with pytest.raises(TimeoutExceededError, match="0003_slow: canceling statement due to statement timeout"):
+    (steps_folder / "9000_slow.sql").write_text("SELECT pg_sleep(30);")
+    with pytest.raises(TimeoutExceededError, match="9000_slow: canceling statement due to statement timeout"):
         migrate(url, "main")
 
 
@@ -213,7 +213,7 @@ def test_a_migration_that_loses_its_server_says_so_and_can_be_run_again(
     name = empty_database()
     url = server.url(name, "novadex_owner")
     migrate(url, "main")
-    (steps_folder / "0003_slow.sql").write_text(f"SELECT pg_sleep(0.7);\n{set_schema_step('0003_slow')}")
+    (steps_folder / "9000_slow.sql").write_text(f"SELECT pg_sleep(0.7);\n{set_schema_step('9000_slow')}")
     failure: list[BaseException] = []
 
     def attempt() -> None:
@@ -234,8 +234,8 @@ def test_a_migration_that_loses_its_server_says_so_and_can_be_run_again(
             ).fetchall()
     thread.join(30)
     assert terminated == [(True,)]
-    assert "lost before the schema step 0003_slow was done" in str(failure[0])
-    assert migrate(url, "main") == ["0003_slow"]
+    assert "lost before the schema step 9000_slow was done" in str(failure[0])
+    assert migrate(url, "main") == ["9000_slow"]
 
 
 def test_backups_can_read_the_marks(server: PostgresServer, empty_database: Callable[[], str]) -> None:

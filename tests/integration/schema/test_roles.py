@@ -10,7 +10,7 @@ import pytest
 from psycopg import errors
 
 from tests.conftest import DatabasePair
-from tests.integration.schema.attacks import MAIN_ROWS, ROWS, SETUP, insert
+from tests.integration.schema.attacks import GONE, MAIN_ROWS, ROWS, SETUP, insert
 from tests.servers import PostgresServer
 
 VERBS = {"S": "SELECT", "I": "INSERT", "U": "UPDATE", "D": "DELETE"}
@@ -21,19 +21,60 @@ NEVER = ("TRUNCATE", "REFERENCES", "TRIGGER")
 RIGHTS = {
     "main": {
         "recovery_epoch": {"app": "S", "worker": "S", "readonly": "S", "backup": "S"},
-        "assets": {"app": "SI", "worker": "S", "readonly": "S", "backup": "S"},
-        "markets": {"app": "SIu", "worker": "S", "readonly": "S", "backup": "S"},
-        "users": {"app": "SIU", "worker": "S", "readonly": "s", "backup": "S"},
-        "wallets": {"app": "SIUD", "worker": "S", "readonly": "", "backup": "S"},
-        "user_sessions": {"app": "SIU", "worker": "SU", "readonly": "", "backup": "S"},
-        "orders": {"app": "SIU", "worker": "SU", "readonly": "S", "backup": "S"},
-        "order_events": {"app": "Si", "worker": "Si", "readonly": "S", "backup": "S"},
-        "trades": {"app": "Si", "worker": "S", "readonly": "S", "backup": "S"},
+        "assets": {"app": "SI", "worker": "S", "readonly": "S", "backup": "S", "user": "S"},
+        "markets": {"app": "SIu", "worker": "S", "readonly": "S", "backup": "S", "user": "S"},
+        "users": {"app": "SIu", "worker": "su", "readonly": "s", "backup": "S", "user": "s"},
+        "wallets": {"app": "SIuD", "worker": "SD", "readonly": "", "backup": "S", "user": "s"},
+        "user_sessions": {"app": "SIu", "worker": "suD", "readonly": "", "backup": "S", "user": "s"},
+        "roles": {"app": "S", "worker": "S", "readonly": "S", "backup": "S"},
+        "permissions": {"app": "S", "worker": "S", "readonly": "S", "backup": "S"},
+        "role_permissions": {"app": "S", "worker": "S", "readonly": "S", "backup": "S"},
+        "master_keys": {"app": "SIu", "worker": "S", "readonly": "", "backup": "S"},
+        "system_keys": {"app": "SIu", "worker": "s", "readonly": "", "backup": "S"},
+        "user_keys": {"app": "SIuD", "worker": "sD", "readonly": "", "backup": "S"},
+        "erasures": {"app": "SI", "worker": "SI", "readonly": "", "backup": "S"},
+        "api_keys": {"app": "SIu", "worker": "su", "readonly": "", "backup": "S", "user": "s"},
+        "sign_in_nonces": {"app": "SID", "worker": "SD", "readonly": "", "backup": "S"},
+        "change_channel": {"app": "", "worker": "", "readonly": "", "backup": "S"},
+        "venue": {"app": "Su", "worker": "S", "readonly": "S", "backup": "S", "user": "S"},
+        "market_sequences": {"app": "Su", "worker": "Su", "readonly": "S", "backup": "S"},
+        "fee_rates": {"app": "SIuD", "worker": "S", "readonly": "S", "backup": "S", "user": "S"},
+        "user_fee_tiers": {"app": "SIuD", "worker": "S", "readonly": "", "backup": "S"},
+        "order_transitions": {"app": "S", "worker": "S", "readonly": "S", "backup": "S", "user": "S"},
+        "matches": {"app": "Siu", "worker": "S", "readonly": "S", "backup": "S"},
+        "orders": {"app": "SI", "worker": "S", "readonly": "S", "backup": "S", "user": "S"},
+        "order_events": {"app": "Si", "worker": "Si", "readonly": "S", "backup": "S", "user": "S"},
+        "trades": {"app": "Si", "worker": "S", "readonly": "S", "backup": "S", "user": "S"},
         "idempotency_keys": {"app": "SI", "worker": "SD", "readonly": "", "backup": "S"},
-        "liquidity_positions": {"app": "SIU", "worker": "S", "readonly": "S", "backup": "S"},
-        "portfolio_snapshots": {"app": "SI", "worker": "SI", "readonly": "S", "backup": "S"},
-        "notifications": {"app": "SIU", "worker": "SIU", "readonly": "", "backup": "S"},
-        "audit_log": {"app": "SI", "worker": "SI", "readonly": "", "backup": "S"},
+        "pools": {"app": "SI", "worker": "S", "readonly": "S", "backup": "S", "user": "S"},
+        "pool_snapshots": {"app": "SI", "worker": "S", "readonly": "S", "backup": "S", "user": "S"},
+        "liquidity_positions": {"app": "SI", "worker": "S", "readonly": "S", "backup": "S", "user": "S"},
+        "liquidity_events": {"app": "Si", "worker": "S", "readonly": "S", "backup": "S", "user": "S"},
+        "transfers": {"app": "Si", "worker": "S", "readonly": "S", "backup": "S", "user": "S"},
+        "prices": {"app": "SI", "worker": "S", "readonly": "S", "backup": "S", "user": "S"},
+        "main_projections": {"app": "S", "worker": "SIU", "readonly": "S", "backup": "S"},
+        "portfolio_holdings": {"app": "S", "worker": "SIUD", "readonly": "S", "backup": "S", "user": "S"},
+        "portfolio_flows": {"app": "S", "worker": "SIUD", "readonly": "S", "backup": "S", "user": "S"},
+        "portfolio_positions": {"app": "S", "worker": "SIUD", "readonly": "S", "backup": "S", "user": "S"},
+        "portfolio_lots": {"app": "S", "worker": "SIUD", "readonly": "S", "backup": "S", "user": "S"},
+        "portfolio_closings": {"app": "S", "worker": "SIUD", "readonly": "S", "backup": "S", "user": "S"},
+        "portfolio_snapshots": {"app": "SI", "worker": "SIu", "readonly": "S", "backup": "S", "user": "S"},
+        "notifications": {"app": "SIu", "worker": "SIuD", "readonly": "", "backup": "S", "user": "S"},
+        "notification_kinds": {"app": "S", "worker": "S", "readonly": "S", "backup": "S"},
+        "notification_templates": {"app": "SIuD", "worker": "S", "readonly": "S", "backup": "S"},
+        "notification_preferences": {"app": "SIuD", "worker": "SD", "readonly": "", "backup": "S", "user": "S"},
+        "notification_webhooks": {"app": "SIuD", "worker": "SD", "readonly": "", "backup": "S"},
+        "notification_deliveries": {"app": "Siu", "worker": "Siu", "readonly": "", "backup": "S"},
+        "notification_positions": {"app": "S", "worker": "SIU", "readonly": "S", "backup": "S"},
+        "price_alerts": {"app": "SID", "worker": "SuD", "readonly": "", "backup": "S", "user": "S"},
+        "price_alert_position": {"app": "S", "worker": "SU", "readonly": "S", "backup": "S"},
+        "known_devices": {"app": "SD", "worker": "SIuD", "readonly": "", "backup": "S"},
+        "new_sign_ins": {"app": "SD", "worker": "SuD", "readonly": "", "backup": "S"},
+        "system_notices": {"app": "Si", "worker": "Su", "readonly": "", "backup": "S"},
+        "audit_log": {"app": "Si", "worker": "Si", "readonly": "", "backup": "S"},
+        "audit_chain": {"app": "S", "worker": "S", "readonly": "", "backup": "S"},
+        "audit_pending": {"app": "S", "worker": "S", "readonly": "", "backup": "S"},
+        "book_snapshots": {"app": "SID", "worker": "S", "readonly": "S", "backup": "S"},
     },
     "analytics": {
         "trade_facts": {"app": "S", "worker": "SID", "readonly": "S", "backup": "S"},
@@ -47,7 +88,19 @@ RIGHTS = {
         "performance_metrics": {"app": "SI", "worker": "SID", "readonly": "S", "backup": "S"},
     },
 }
+SESSION_CHANGES = {
+    "address",
+    "device",
+    "idle_expires_at",
+    "last_used_at",
+    "replaced_by",
+    "revoked_at",
+    "revoked_reason",
+}
+DELIVERY_CHANGES = {"status", "series", "attempts", "due_at", "lease", "last_error", "finished_at"}
 COLUMN_RIGHTS = {
+    ("audit_log", "app", "INSERT"): {"action", "actor", "detail", "subject"},
+    ("audit_log", "worker", "INSERT"): {"action", "actor", "detail", "subject"},
     ("trades", "app", "INSERT"): {
         "base_amount",
         "base_decimals",
@@ -62,6 +115,7 @@ COLUMN_RIGHTS = {
         "price",
         "quote_amount",
         "quote_decimals",
+        "reverses",
         "sequence",
         "side",
         "source",
@@ -81,6 +135,7 @@ COLUMN_RIGHTS = {
         "quantity",
         "reason",
         "status",
+        "trade_id",
         "type",
         "version",
     },
@@ -96,21 +151,218 @@ COLUMN_RIGHTS = {
         "quantity",
         "reason",
         "status",
+        "trade_id",
         "type",
         "version",
     },
-    ("markets", "app", "UPDATE"): {"status"},
+    ("liquidity_events", "app", "INSERT"): {
+        "actor",
+        "base_amount",
+        "base_fees",
+        "executed_at",
+        "id",
+        "liquidity",
+        "market_id",
+        "position_id",
+        "quote_amount",
+        "quote_fees",
+        "sequence",
+        "source",
+        "source_event_id",
+        "type",
+        "user_id",
+        "version",
+    },
+    ("transfers", "app", "INSERT"): {
+        "amount",
+        "asset_id",
+        "executed_at",
+        "id",
+        "kind",
+        "market_id",
+        "note",
+        "reverses",
+        "sequence",
+        "source",
+        "source_transfer_id",
+        "user_id",
+    },
+    ("portfolio_snapshots", "worker", "UPDATE"): {
+        "fees",
+        "funding",
+        "holdings",
+        "log_id",
+        "net_transfers",
+        "pool_profit",
+        "pool_value",
+        "positions",
+        "realized",
+        "stale",
+        "total_value",
+        "unrealized",
+        "xid",
+    },
+    ("markets", "app", "UPDATE"): {"status", "tick_size", "lot_size"},
+    ("venue", "app", "UPDATE"): {"status"},
+    ("market_sequences", "app", "UPDATE"): {"market_id"},
+    ("market_sequences", "worker", "UPDATE"): {"market_id"},
+    ("fee_rates", "app", "UPDATE"): {"maker_rate", "taker_rate"},
+    ("user_fee_tiers", "app", "UPDATE"): {"tier"},
+    ("matches", "app", "INSERT"): {
+        "block_number",
+        "chain",
+        "executed_at",
+        "id",
+        "maker_trade_id",
+        "market_id",
+        "request_hash",
+        "source",
+        "source_match_id",
+        "taker_trade_id",
+    },
+    ("matches", "app", "UPDATE"): {"undone", "undone_at", "undone_by", "undone_reason"},
+    ("users", "app", "UPDATE"): {
+        "email_ciphertext",
+        "email_index",
+        "kind",
+        "personal_ciphertext",
+        "preferences",
+        "role",
+        "status",
+        "username",
+    },
+    ("users", "worker", "UPDATE"): {
+        "email_ciphertext",
+        "email_index",
+        "personal_ciphertext",
+        "preferences",
+        "status",
+        "username",
+    },
+    ("wallets", "app", "UPDATE"): {"is_primary"},
+    ("user_sessions", "app", "UPDATE"): SESSION_CHANGES,
+    ("user_sessions", "worker", "UPDATE"): SESSION_CHANGES,
+    ("master_keys", "app", "UPDATE"): {"retired_at"},
+    ("system_keys", "app", "UPDATE"): {"wrapped_key", "master_version"},
+    ("user_keys", "app", "UPDATE"): {"wrapped_key", "master_version"},
+    ("api_keys", "app", "UPDATE"): {
+        "allowed_addresses",
+        "expires_at",
+        "last_used_at",
+        "name",
+        "replaced_by",
+        "revoked_at",
+        "revoked_reason",
+    },
+    ("api_keys", "worker", "UPDATE"): {"name", "allowed_addresses"},
+    ("users", "worker", "SELECT"): {
+        "created_at",
+        "email_ciphertext",
+        "id",
+        "kind",
+        "preferences",
+        "role",
+        "status",
+        "updated_at",
+        "username",
+        "version",
+    },
+    ("user_sessions", "worker", "SELECT"): {
+        "address",
+        "created_at",
+        "device",
+        "expires_at",
+        "family_id",
+        "id",
+        "idle_expires_at",
+        "last_used_at",
+        "method",
+        "revoked_at",
+        "revoked_reason",
+        "user_id",
+    },
+    ("api_keys", "worker", "SELECT"): {
+        "allowed_addresses",
+        "created_at",
+        "expires_at",
+        "id",
+        "name",
+        "revoked_at",
+        "revoked_reason",
+        "user_id",
+    },
+    ("user_keys", "worker", "SELECT"): {"user_id", "wrapped_key", "master_version", "created_at"},
+    ("system_keys", "worker", "SELECT"): {"name", "wrapped_key", "master_version", "created_at"},
+    ("users", "user", "SELECT"): {
+        "created_at",
+        "id",
+        "kind",
+        "preferences",
+        "role",
+        "status",
+        "updated_at",
+        "username",
+        "version",
+    },
+    ("wallets", "user", "SELECT"): {"address", "chain", "created_at", "id", "is_primary", "user_id"},
+    ("user_sessions", "user", "SELECT"): {
+        "address",
+        "created_at",
+        "device",
+        "expires_at",
+        "id",
+        "idle_expires_at",
+        "last_used_at",
+        "revoked_at",
+        "revoked_reason",
+        "user_id",
+    },
+    ("api_keys", "user", "SELECT"): {
+        "allowed_addresses",
+        "created_at",
+        "expires_at",
+        "id",
+        "key_start",
+        "last_used_at",
+        "name",
+        "permissions",
+        "revoked_at",
+        "revoked_reason",
+        "user_id",
+    },
+    ("notifications", "app", "UPDATE"): {"title", "body", "data", "read_at"},
+    ("notifications", "worker", "UPDATE"): {"title", "body", "data", "read_at"},
+    ("notification_templates", "app", "UPDATE"): {"subject", "body", "html"},
+    ("notification_preferences", "app", "UPDATE"): {"enabled"},
+    ("notification_webhooks", "app", "UPDATE"): {"url_ciphertext", "secret_ciphertext", "created_at"},
+    ("notification_deliveries", "app", "INSERT"): {"notification_id", "channel", "due_at"},
+    ("notification_deliveries", "worker", "INSERT"): {"notification_id", "channel", "due_at"},
+    ("notification_deliveries", "app", "UPDATE"): DELIVERY_CHANGES,
+    ("notification_deliveries", "worker", "UPDATE"): DELIVERY_CHANGES,
+    ("price_alerts", "worker", "UPDATE"): {"status", "watched_from", "triggered_at"},
+    ("known_devices", "worker", "UPDATE"): {"last_seen_at"},
+    ("new_sign_ins", "worker", "UPDATE"): {"session_id"},
+    ("system_notices", "app", "INSERT"): {"id", "role", "title", "body"},
+    ("system_notices", "worker", "UPDATE"): {"reached", "finished_at"},
     ("users", "readonly", "SELECT"): {"id", "kind", "username", "role", "status", "created_at", "updated_at"},
 }
 SECRETS = {
+    "api_keys": ("key_hash",),
+    "user_keys": ("wrapped_key",),
+    "system_keys": ("wrapped_key",),
+    "sign_in_nonces": ("nonce_hash",),
     "users": ("email_ciphertext", "email_index", "preferences"),
     "user_sessions": ("token_hash", "device", "address"),
     "wallets": ("address",),
     "notifications": ("body",),
+    "notification_webhooks": ("url_ciphertext", "secret_ciphertext"),
+    "notification_preferences": ("enabled",),
+    "price_alerts": ("price",),
+    "known_devices": ("device_hash",),
     "audit_log": ("detail",),
     "idempotency_keys": ("key",),
 }
-ROLES = ("app", "worker", "readonly", "backup")
+ROLES = ("app", "worker", "readonly", "backup", "user")
 databases = pytest.mark.parametrize("database", ["main", "analytics"])
 
 
@@ -161,7 +413,7 @@ def test_each_role_has_exactly_these_rights(
             for letter, whole, part in zip("SIU", *row, strict=True)
         ]
         found[table] = "".join(letters) + ("D" if delete == (True,) else "")
-    assert found == {table: rights[role] for table, rights in RIGHTS[database].items()}
+    assert found == {table: rights.get(role, "") for table, rights in RIGHTS[database].items()}
 
 
 @databases
@@ -222,6 +474,14 @@ def test_everybody_else_has_no_rights(owner: dict[str, psycopg.Connection[Any]],
 
 
 def test_column_rights_are_exactly_these(owner: dict[str, psycopg.Connection[Any]]) -> None:
+    partly = {
+        (table, role, VERBS[letter.upper()])
+        for table, of_roles in RIGHTS["main"].items()
+        for role, letters in of_roles.items()
+        for letter in letters
+        if letter.islower()
+    }
+    assert set(COLUMN_RIGHTS) == partly
     for (table, role, verb), columns in COLUMN_RIGHTS.items():
         rows = owner["main"].execute(
             "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0"
@@ -235,6 +495,25 @@ def test_column_rights_are_exactly_these(owner: dict[str, psycopg.Connection[Any
 def test_readonly_cannot_read_secrets(shared_databases: DatabasePair, table: str, column: str) -> None:
     with (
         psycopg.connect(shared_databases.main_url("readonly")) as connection,
+        pytest.raises(errors.InsufficientPrivilege),
+    ):
+        connection.execute(f"SELECT {column} FROM {table}".encode())
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("api_keys", "key_hash"),
+        ("user_sessions", "token_hash"),
+        ("users", "email_index"),
+        ("users", "personal_ciphertext"),
+    ],
+)
+def test_the_worker_cannot_read_what_it_does_not_need(
+    shared_databases: DatabasePair, table: str, column: str
+) -> None:
+    with (
+        psycopg.connect(shared_databases.main_url("worker")) as connection,
         pytest.raises(errors.InsufficientPrivilege),
     ):
         connection.execute(f"SELECT {column} FROM {table}".encode())
@@ -266,6 +545,9 @@ def test_the_app_writes_what_it_serves(fresh_databases: DatabasePair) -> None:
         for table, rights in RIGHTS["main"].items():
             if "I" in rights["app"]:
                 insert(app, table, MAIN_ROWS[table])
+        # What is looked at when it is committed.
+        insert(app, "user_keys", {**MAIN_ROWS["user_keys"], "user_id": MAIN_ROWS["users"]["id"]})
+        app.execute("UPDATE users SET status = 'erased' WHERE id = %s", (GONE,))
 
 
 @pytest.mark.parametrize("role", ["app", "worker"])

@@ -6,8 +6,9 @@ import asyncio
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -44,7 +45,7 @@ def bouncer_port(postgres: PostgresServer, servers_folder: Path) -> Iterator[int
     give_to_server_user(folder)
     port = free_port()
     users = folder / "users"
-    users.write_text("".join(f'"novadex_{role}" "{PASSWORD}"\n' for role in ("app", "worker", "owner")))
+    users.write_text("".join(f'"novadex_{role}" "{PASSWORD}"\n' for role in ("app", "worker", "owner", "user")))
     configuration = folder / "pgbouncer.ini"
     configuration.write_text(
         f"[databases]\n* = host=127.0.0.1 port={postgres.port}\n"
@@ -178,7 +179,8 @@ async def test_work_is_retried_as_without(bounced: DatabaseConnection) -> None:
 
     async def count(session: Session) -> None:
         version = await session.value("SELECT version FROM users")
-        await session.execute("UPDATE users SET version = $1", [version + 1])
+        # The trigger of users raises it.
+        await session.execute("UPDATE users SET status = status WHERE version = $1", [version])
 
     results = await asyncio.gather(*(bounced.main.run(count) for _ in range(3)), return_exceptions=True)
     assert await bounced.main.value("SELECT version FROM users") == 1 + results.count(None)
@@ -194,3 +196,28 @@ async def test_a_program_that_keeps_a_connection_can_keep_one(bounced: DatabaseC
             assert await cursor.fetchone() == (number,)
     finally:
         await kept.close()
+
+
+async def test_a_user_of_one_transaction_is_not_that_of_the_next(
+    bounced: DatabaseConnection, bouncer_port: int, fresh_databases: DatabasePair, users: Callable[[int], list[UUID]]
+) -> None:
+    """Server connections go from client to client: the user is of the transaction, so nothing goes with them."""
+
+    def url(database: str) -> str:
+        return f"postgresql://novadex_user:{PASSWORD}@127.0.0.1:{bouncer_port}/{database}"
+
+    settings = load_settings(pgbouncer=True, pool_size_max=10, pool_wait_s_max=10)
+    endpoints = Endpoints(url(fresh_databases.main), url(fresh_databases.analytics), "", "")
+    everybody = users(10)
+    async with DatabaseConnection(endpoints, settings) as db:
+
+        async def seen_by(user: UUID) -> list[UUID]:
+            async with db.user_transaction(user) as session:
+                rows = await session.query("SELECT id FROM users")
+                await asyncio.sleep(0.001)
+                assert await session.query("SELECT id FROM users") == rows
+            assert await db.main.value("SELECT count(*) FROM users") == 0
+            return [row.id for row in rows]
+
+        wanted = everybody * 10
+        assert await asyncio.gather(*map(seen_by, wanted)) == [[user] for user in wanted]

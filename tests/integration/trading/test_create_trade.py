@@ -144,7 +144,7 @@ async def test_one_bad_trade_fails_alone(service, db, user):
 async def test_an_unknown_market_order_or_fee_asset_says_so(service, user):
     with pytest.raises(NotFoundError, match="BTC/EUR"):
         await service.create_trade(sol_trade(user, base_asset="BTC", quote_asset="EUR"))
-    with pytest.raises(NotFoundError, match="order"):
+    with pytest.raises(ValidationError, match="record_fill"):
         await service.create_trade(sol_trade(user, order_id=uuid7()))
     with pytest.raises(NotFoundError, match="XYZ"):
         await service.create_trade(sol_trade(user, fee_amount="1", fee_asset="XYZ"))

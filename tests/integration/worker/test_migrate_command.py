@@ -12,7 +12,20 @@ from tests.conftest import DatabasePair
 from tests.integration.monitoring.venue import run_cli, value_of
 from tests.servers import PASSWORD, PostgresServer, free_port
 
-STEPS = {"main": ["0001_roles", "0002_records"], "analytics": ["0001_roles", "0002_figures"]}
+STEPS = {
+    "main": [
+        "0001_roles",
+        "0002_records",
+        "0003_people",
+        "0004_audit",
+        "0005_orders",
+        "0006_book",
+        "0007_liquidity",
+        "0008_portfolio",
+        "0009_notifications",
+    ],
+    "analytics": ["0001_roles", "0002_figures", "0003_reversals"],
+}
 
 
 @pytest.fixture

@@ -75,6 +75,9 @@ def test_the_level_chooses_what_is_logged():
         (f"a postgresql://u:{SECRET}@h/d b rediss://u:{SECRET}@h", "a postgresql://***@h/d b rediss://***@h"),
         (f"host=db password={SECRET} user=x", "host=db password=*** user=x"),
         (f"password = {SECRET}", "password = ***"),
+        ("GET /api/users/nds_FFB1rDnekuo4zqMTdXT09PUHPBJ-GcAG-vFBw7NsqMQ?x=1", "GET /api/users/nds_***?x=1"),
+        ('{"key":"ndk_3jrNGqhguKscBjVgNtfYwEFlkJs2zL0thAbtDA32Gi0"}', '{"key":"ndk_***"}'),
+        ("nds_ and ndk_abcd of a key", "nds_ and ndk_abcd of a key"),
     ],
 )
 def test_secrets_are_masked_wherever_they_stand(text: str, masked: str):

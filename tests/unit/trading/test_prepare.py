@@ -65,7 +65,6 @@ def test_the_example_of_the_quickstart_is_prepared():
         ("sequence", "1"),
         ("sequence", True),
         ("match_id", "x"),
-        ("order_id", 5),
         ("source", "binance"),
         ("source_trade_id", "1"),
         ("idempotency_key", ""),

@@ -36,7 +36,7 @@ def test_a_line_is_what_create_trade_would_write():
     rows = [
         TRADE,
         {**TRADE, "market": "BTC/USDT", "type": "margin", "side": "sell", "liquidity": "maker", "fee_amount": "-0.1"}
-        | {"fee_asset": "USDT", "sequence": "-9223372036854775808", "match_id": USER, "order_id": USER},
+        | {"fee_asset": "USDT", "sequence": "-9223372036854775808", "match_id": USER},
         {**TRADE, "executed_at": "2024-08-08T23:54:15.342789+02:00", "id": "", "source": "desk"}
         | {"source_trade_id": '"a,""b"'},
     ]
@@ -78,7 +78,6 @@ def test_a_line_is_what_create_trade_would_write():
         ("executed_at", "2024-08-08T00:00:00", "zone"),
         ("executed_at", "2024-08-08T00:00:00Z", "carries the time"),
         ("source", "desk", "source_trade_id"),
-        ("order_id", "7", "UUID"),
     ],
 )
 def test_a_bad_line_names_its_field(field: str, value: str, reason: str):

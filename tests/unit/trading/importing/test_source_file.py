@@ -146,7 +146,7 @@ def test_another_compression_is_named(tmp_path: Path, pack, kind: str):
         read(path)
 
 
-@pytest.mark.parametrize("content", [b"", gzip.compress(b""), zipped(("a.csv", b""))])
+@pytest.mark.parametrize("content", [b"", gzip.compress(b""), zipped(("a.csv", b""))], ids=["nothing", "gzip", "zip"])
 def test_an_empty_file_is_refused(tmp_path: Path, content: bytes):
     path = tmp_path / "trades.csv"
     path.write_bytes(content)

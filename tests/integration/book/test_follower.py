@@ -1,0 +1,83 @@
+"""A snapshot and the differences after it are the whole book, at every point."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import redis
+
+from novadex.book.levels import Levels
+from novadex.book.reader import BookReader
+from tests.waiting import until
+
+
+async def follow_to(follower, sequence, seen):
+    while follower.sequence != sequence:
+        update = await follower.next(within_s=15)
+        assert update is not None
+        seen.append(update)
+
+
+async def test_differences_lead_to_what_postgresql_has(orders, project, books, market, cache_url):
+    await project()
+    chance = random.Random(7)  # noqa: S311 - no secret
+    follower = await books.follow("BTC/USDT")
+    seen = []
+    live = []
+    reader = books._db.companion(BookReader)
+    with redis.Redis.from_url(cache_url) as server:
+        for step in range(1, 61):
+            if live and chance.random() < 0.4:
+                orders.cancel(live.pop(chance.randrange(len(live))))
+            else:
+                live.append(
+                    orders.place(chance.choice(["buy", "sell"]), chance.randint(90, 110), chance.randint(1, 9))
+                )
+            if step == 30:
+                server.flushall()
+            if step % 10 == 0:
+                await follow_to(follower, step, seen)
+                recorded = await reader.recorded(market.id)
+                assert follower.levels.bids.rows() == recorded.levels.bids.rows()
+                assert follower.levels.asks.rows() == recorded.levels.asks.rows()
+        assert [update.kind for update in seen].count("difference") >= 3
+        assert follower.gaps == 0
+
+        # A client that is told of it all ends with the same book.
+        mine = Levels(18, 18)
+        for update in seen:
+            if update.kind == "snapshot":
+                mine = Levels(18, 18)
+            mine.set_rows(update.bids, update.asks)
+            assert mine.checksum() == update.checksum
+        assert mine.bids.rows() == follower.levels.bids.rows()
+
+        # What is lost in between is noticed.
+        keys = await reader.keys(market.id)
+        orders.place("buy", 1, 1)
+        orders.place("buy", 2, 1)
+
+        async def there():
+            whole = await reader.published(market.id)
+            return whole is not None and whole.sequence == 62
+
+        await until(there)
+        server.xtrim(keys.changes, maxlen=0)
+        orders.place("buy", 3, 1)
+        await follow_to(follower, 63, seen)
+        assert (seen[-1].kind, follower.gaps) == ("snapshot", 1)
+        assert follower.levels.bids.lots(3 * 10**follower.levels.price_decimals)
+    await follower.close()
+
+
+async def test_without_a_projector_it_follows_postgresql(orders, books, market):
+    follower = await books.follow("BTC/USDT")
+    orders.place("buy", 100, 1)
+    seen = []
+    await follow_to(follower, 1, seen)
+    orders.place("buy", 101, 1)
+    await follow_to(follower, 2, seen)
+    assert [update.kind for update in seen][-1] == "snapshot"
+    assert follower.levels.bids.rows() == [("101", "1"), ("100", "1")]
+    await asyncio.wait_for(follower.close(), 5)

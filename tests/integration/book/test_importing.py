@@ -1,0 +1,228 @@
+"""Another exchange's book: replayed, read back, kept, whatever happens to the cache server meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import os
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import redis
+
+from novadex.book.importing import import_book
+from novadex.book.service import BookService
+from novadex.errors import ConflictError, NotFoundError
+from novadex.trading.importing.records import ImportFailedError
+from tests.captures import Exchange
+from tests.integration.book.test_projection import from_cache, shown
+from tests.waiting import until
+
+
+def written(folder: Path, lines: list[str], *, packed: bool = False) -> str:
+    file = folder / ("capture.jsonl.gz" if packed else "capture.jsonl")
+    text = "\n".join(lines).encode() + b"\n"
+    file.write_bytes(gzip.compress(text) if packed else text)
+    return str(file)
+
+
+def of_exchange(exchange: Exchange) -> tuple[list[list[str]], list[list[str]]]:
+    bids, asks = (
+        [[f"{price.normalize():f}", f"{quantity.normalize():f}"] for price, quantity in sorted(side.items())]
+        for side in (exchange.sides["bids"], exchange.sides["asks"])
+    )
+    return bids[::-1], asks
+
+
+@pytest.mark.parametrize("perpetual", [False, True])
+async def test_a_capture_becomes_the_book_of_its_market(books, cache_url, tmp_path, perpetual):
+    exchange = Exchange(3, perpetual=perpetual)
+    file = written(tmp_path, exchange.lines(), packed=perpetual)
+    report = await import_book(books._db, file, "BTC/USDT-PERP", create_market=True)
+    assert (report.updates, report.checkpoints, report.checkpoints_equal) == (295, 295, 295)
+    assert (report.gaps, report.crossed, report.skipped, report.republished) == (0, 0, 5, 0)
+    assert report.read_back == 296
+    assert (report.bids, report.asks) == tuple(len(side) for side in exchange.sides.values())
+    book = await books.get_book("BTC/USDT-PERP", 0)
+    assert shown(book) == of_exchange(exchange)
+    assert (book.sequence, book.checksum, book.source) == (exchange.update_id, report.checksum, "external")
+    with redis.Redis.from_url(cache_url) as server:
+        server.flushall()
+    assert await books.get_book("BTC/USDT-PERP", 0) == book
+    assert await books.get_orders("BTC/USDT-PERP") == []
+
+
+async def test_the_cache_server_is_flushed_and_killed_in_the_middle(elsewhere, tmp_path, monkeypatch):
+    server, books = elsewhere
+    monkeypatch.setattr("novadex.book.importing.LINES_AT_ONCE", 5)
+    monkeypatch.setattr("novadex.book.importing.RETRY_S", 0.0)
+    monkeypatch.setattr("novadex.cache.servers.BREAK_S", 0.0)
+    exchange = Exchange(4)
+    tells = 0
+
+    def disturb(_) -> None:
+        nonlocal tells
+        tells += 1
+        if tells in (20, 40, 60):
+            server.flush()
+        elif tells == 80:
+            server.kill()
+        elif tells == 100:
+            server.start()
+
+    monkeypatch.setattr("novadex.book.importing.PROGRESS_INTERVAL_S", 0.0)
+    report = await import_book(
+        books._db, written(tmp_path, exchange.lines()), "BTC/USDT", create_market=True, on_progress=disturb
+    )
+    assert tells > 100
+    assert report.clean
+    assert report.checkpoints_equal == 295
+    assert report.republished >= 4
+    assert 0 < report.read_back < 290  # how long the server was away is chance
+    assert shown(await books.get_book("BTC/USDT", 0)) == of_exchange(exchange)
+
+
+async def test_the_worker_keeps_an_imported_book_published(books, project, orders, market, tmp_path):
+    orders.place("buy", 7, 1)
+    await project()
+    exchange = Exchange(5, updates=30)
+    file = written(tmp_path, exchange.lines())
+    report = await import_book(books._db, file, "BTC/USDT")
+    assert report.own_orders == 1
+
+    async def published() -> bool:
+        whole = await from_cache(books, market)
+        return whole is not None and whole.sequence == exchange.update_id
+
+    await until(published)
+    orders.place("buy", 8, 1)  # hidden, as long as the other book is there
+    again = Exchange(6, updates=30, update_id=500)
+    await import_book(books._db, written(tmp_path, again.lines()), "BTC/USDT")  # its ids are lower: another book
+    exchange = again
+    await until(published)
+    assert shown(await books.get_book("BTC/USDT", 0)) == of_exchange(again)
+
+    assert await books.show_own_orders("BTC/USDT") > 0
+
+    async def own_again() -> bool:
+        return shown(await books.get_book("BTC/USDT"))[0] == [["8", "1"], ["7", "1"]]
+
+    await until(own_again)
+
+
+async def test_bad_lines_are_named(books, market, tmp_path):
+    lines = Exchange(1, updates=50).lines()
+    bad = next(n for n, line in enumerate(lines) if "depthUpdate" in line and n > 60)
+    lines.insert(bad, '{"e": "depthUpdate", "U": 1')
+    file = written(tmp_path, lines)
+    with pytest.raises(ImportFailedError, match=f"line {bad + 1}: it is no JSON"):
+        await import_book(books._db, file, "BTC/USDT")
+    assert (await books.get_book("BTC/USDT")).bids  # what comes before it is in
+    report = await import_book(books._db, file, "BTC/USDT", on_error="skip")
+    assert report.rejected == 1
+    assert f"line {bad + 1}" in report.bad_lines[0]
+    assert report.updates == 45
+
+    with pytest.raises(ImportFailedError, match="no snapshot"):
+        await import_book(books._db, written(tmp_path, lines[:3]), "BTC/USDT")
+    with pytest.raises(ImportFailedError, match="line 2 is longer"):
+        await import_book(books._db, written(tmp_path, ["{}", "x" * 9_000_000]), "BTC/USDT")
+    with pytest.raises(NotFoundError):
+        await import_book(books._db, file, "ETH/USDT")
+
+
+async def test_one_import_into_a_market_at_a_time(books, market, tmp_path):
+    file = written(tmp_path, Exchange(1, updates=50).lines())
+
+    refused = []
+
+    async def second(db) -> None:
+        with pytest.raises(ConflictError):
+            await import_book(db, file, "BTC/USDT")
+        refused.append(True)
+
+    tasks = []
+    report = await import_book(
+        books._db,
+        file,
+        "BTC/USDT",
+        on_progress=lambda _: tasks.append(asyncio.ensure_future(second(books._db))) if not tasks else None,
+    )
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert report.updates == 45
+
+
+def test_by_the_command_line(fresh_databases, cache_url, tmp_path):
+    exchange = Exchange(8, updates=60)
+    lines = exchange.lines()
+    environment = os.environ | {
+        "DATABASE_URL": fresh_databases.main_url("app"),
+        "ANALYTICS_DATABASE_URL": fresh_databases.analytics_url("app"),
+        "REDIS_URL": cache_url,
+        "REDIS_SESSION_URL": cache_url,
+        "HOME": str(tmp_path),
+    }
+
+    def novadex(*arguments: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "novadex.cli", *arguments],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout
+
+    arguments = ("--market", "BTC/USDT", "--create-market", "--json")
+    report = json.loads(novadex("import", "book", written(tmp_path, lines), *arguments))
+    assert (report["updates"], report["checkpoints"], report["checkpoints_equal"]) == (55, 55, 55)
+    assert (report["gaps"], report["crossed"]) == (0, 0)
+    book = json.loads(novadex("book", "--market", "BTC/USDT", "--depth", "3", "--json"))
+    bids, asks = of_exchange(exchange)
+    assert (book["market"], book["sequence"], book["bids"], book["asks"]) == (
+        "BTC/USDT",
+        exchange.update_id,
+        bids[:3],
+        asks[:3],
+    )
+    assert len(json.loads(novadex("book", "--market", "BTC/USDT", "--depth", "0", "--json"))["bids"]) == len(bids)
+    table = novadex("book", "--market", "BTC/USDT")
+    assert f"{bids[0][1]} " in table
+    assert "no worker" in novadex("book", "rebuild", "--market", "BTC/USDT")
+
+    del lines[next(n for n, line in enumerate(lines) if "depthUpdate" in line and n > 60)]
+    report = json.loads(novadex("import", "book", written(tmp_path, lines), *arguments, code=3))
+    assert report["gaps"] == 1
+    assert "snapshots" in novadex("book", "own", "--market", "BTC/USDT")
+    assert "Nothing is bid" in novadex("book", "--market", "BTC/USDT")
+    novadex("book", code=2)
+    novadex("book", "rebuild", code=2)
+    novadex("book", "--market", "BTC/USDT", "--depth", "-1", code=2)
+
+
+async def test_an_instance_without_a_cache_server_imports_and_reads(fresh_databases, tmp_path):
+    exchange = Exchange(9, updates=30)
+    async with fresh_databases.connection("app") as db:
+        report = await import_book(db, written(tmp_path, exchange.lines()), "BTC/USDT", create_market=True)
+        assert (report.checkpoints_equal, report.read_back) == (25, 0)
+        assert shown(await BookService(db).get_book("BTC/USDT", 0)) == of_exchange(exchange)
+
+
+async def test_finer_prices_and_quantities_that_the_asset_does_not_have(books, make_market, tmp_path):
+    make_market("SOL/USDC", 3, 6)
+    snapshot = {"lastUpdateId": 1, "bids": [["10.0", "1.0"]], "asks": [["11.0", "1"]]}
+    finer = {"e": "depthUpdate", "U": 2, "u": 2, "b": [["10.00000001", "2.500"]], "a": []}
+    wrong = {"e": "depthUpdate", "U": 3, "u": 3, "b": [["10", "0.0001"]], "a": []}
+    lines = [json.dumps(message) for message in (snapshot, finer, wrong)]
+    report = await import_book(books._db, written(tmp_path, lines[:2]), "SOL/USDC")
+    assert report.updates == 1
+    assert [level.price for level in (await books.get_book("SOL/USDC")).bids] == [Decimal("10.00000001"), 10]
+    with pytest.raises(ImportFailedError, match=r"line 3: 0\.0001 has 4 decimals"):
+        await import_book(books._db, written(tmp_path, lines), "SOL/USDC")

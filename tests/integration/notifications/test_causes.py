@@ -1,0 +1,224 @@
+"""Prices that are reached, sign-ins from new devices, notices: each is told once, and in bounded batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from novadex.errors import ConflictError, NotFoundError, ValidationError
+from novadex.ids import uuid7
+from novadex.notifications.alerts import ALERTS_MAX
+from novadex.notifications.causes import NoticeSpreader, PriceAlertWatch, SignInWatch
+from novadex.notifications.service import NotificationService
+from novadex.sessions.service import SessionService
+from novadex.storage.connection import DatabaseConnection
+from novadex.users.service import UserService
+from tests.integration.notifications.conftest import Connect
+from tests.integration.notifications.venue import Venue
+
+AddUser = Callable[..., Awaitable[UUID]]
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:{0}.0) Gecko/20100101 Firefox/{0}.0"
+
+
+async def prices_told(service: NotificationService, user: UUID) -> list[str]:
+    page = await service.list(user, kind="price_alert")
+    return [item.data["price"] for item in reversed(page.items)]
+
+
+async def test_an_alert_is_told_when_a_trade_reaches_its_price(
+    service: NotificationService, worker: DatabaseConnection, venue: Venue, add_user: AddUser
+):
+    user, trader = await add_user("ada"), await add_user("trader")
+    watch = PriceAlertWatch(worker, batch_trades=2)
+    await watch.look()
+    venue.trade(trader, 500)  # before there is an alert
+    above = await service.alerts.create(user, market="BTC/USDT", direction="above", price="110.5")
+    below = await service.alerts.create(user, market="BTC/USDT", direction="below", price=90)
+    venue.trade(trader, 1_000, executed_at=datetime.now(UTC) - timedelta(hours=1))  # imported later
+    for price in (100, 110, "110.5", 120, 91):
+        venue.trade(trader, price)
+    assert await watch.look() == 1
+    for price in (90, 80, 110):
+        venue.trade(trader, price)
+    assert await watch.look() == 1
+    assert await watch.look() == 0
+    assert await prices_told(service, user) == ["110.5", "90"]
+    found = {alert.id: alert.status for alert in (await service.alerts.list(user)).items}
+    assert found == {above.id: "done", below.id: "done"}
+    [_, first] = (await service.list(user)).items
+    assert first.title == "BTC/USDT is above 110.5"
+
+
+async def test_an_alert_that_repeats_waits_until_the_price_is_back(
+    service: NotificationService, worker: DatabaseConnection, venue: Venue, add_user: AddUser
+):
+    user, trader = await add_user("ada"), await add_user("trader")
+    watch = PriceAlertWatch(worker)
+    await watch.look()
+    await service.alerts.create(user, market="BTC/USDT", direction="above", price=100, once=False)
+    told = []
+    for price in (99, 101, 102, 100, 99, 98, 103, 104):
+        venue.trade(trader, price)
+        told.append(await watch.look())
+    assert told == [0, 1, 0, 0, 0, 0, 1, 0]
+    assert await prices_told(service, user) == ["101", "103"]
+
+
+async def test_a_trade_whose_transaction_began_first_and_committed_last_is_not_missed(
+    service: NotificationService, worker: DatabaseConnection, venue: Venue, add_user: AddUser
+):
+    user, trader = await add_user("ada"), await add_user("trader")
+    watch = PriceAlertWatch(worker)
+    await service.alerts.create(user, market="BTC/USDT", direction="above", price=200)
+    await watch.look()
+    with venue.writing() as slow:
+        venue._trade(slow, trader, 1, 250, None)  # type: ignore[arg-type]
+        venue.trade(trader, 100)
+        assert await watch.look() == 0
+    assert await watch.look() == 1
+
+
+async def test_after_a_restore_alerts_begin_at_the_end_of_the_log(
+    service: NotificationService, worker: DatabaseConnection, venue: Venue, add_user: AddUser
+):
+    user, trader = await add_user("ada"), await add_user("trader")
+    watch = PriceAlertWatch(worker)
+    await service.alerts.create(user, market="BTC/USDT", direction="above", price=200)
+    await watch.look()
+    with psycopg.connect(venue.url) as connection:
+        connection.execute("UPDATE price_alert_position SET xid = '999999999'")  # of a life that went further
+    venue.trade(trader, 250)
+    assert await watch.look() == 0
+    venue.trade(trader, 251)
+    assert await watch.look() == 1
+    with psycopg.connect(venue.url) as connection:
+        connection.execute("UPDATE recovery_epoch SET epoch = epoch + 1")
+    assert await watch.look() == 0
+
+
+async def test_workers_do_not_tell_of_one_alert_twice(
+    service: NotificationService, connect: Connect, venue: Venue, add_user: AddUser
+):
+    user, trader = await add_user("ada"), await add_user("trader")
+    watches = [PriceAlertWatch(await connect("worker"), batch_trades=1) for _ in range(3)]
+    await watches[0].look()
+    for number in range(10):
+        await service.alerts.create(user, market="BTC/USDT", direction="above", price=100 + number)
+    for number in range(10):
+        venue.trade(trader, 100 + number)
+    reached = 0
+    while found := sum(await asyncio.gather(*(watch.look() for watch in watches))):
+        reached += found
+    assert reached == 10
+    assert len(await prices_told(service, user)) == 10
+
+
+async def test_alerts_are_bounded_checked_and_ones_own(service: NotificationService, venue: Venue, add_user: AddUser):
+    user, other = await add_user("ada"), await add_user("bob")
+    id = uuid7()
+    alert = await service.alerts.create(user, market="BTC/USDT", direction="above", price=7, id=id)
+    assert await service.alerts.create(user, market="BTC/USDT", direction="above", price="7.0", id=id) == alert
+    with pytest.raises(ConflictError):
+        await service.alerts.create(user, market="BTC/USDT", direction="below", price=7, id=id)
+    with pytest.raises(ConflictError):
+        await service.alerts.create(other, market="BTC/USDT", direction="above", price=7, id=id)
+    for wrong in ({"direction": "up"}, {"price": "-1"}, {"price": "1e-40"}, {"market": "btc"}, {"id": "7"}):
+        with pytest.raises(ValidationError):
+            await service.alerts.create(
+                user,
+                **{"market": "BTC/USDT", "direction": "above", "price": 7, **wrong},  # type: ignore[arg-type]
+            )
+    with pytest.raises(NotFoundError):
+        await service.alerts.create(user, market="ETH/USDT", direction="above", price=7)
+    with pytest.raises(NotFoundError):
+        await service.alerts.delete(other, id)
+    with psycopg.connect(venue.url) as connection:
+        connection.execute(
+            "INSERT INTO price_alerts (id, user_id, market_id, direction, price)"
+            " SELECT overlay(uuidv7()::text placing '7' from 15 for 1)::uuid, %s, %s, 'above', n"
+            " FROM generate_series(2, %s) AS n",
+            (user, venue.market.id, ALERTS_MAX),
+        )
+    with pytest.raises(ConflictError, match="100 prices already"):
+        await service.alerts.create(user, market="BTC/USDT", direction="above", price=8)
+    first = await service.alerts.list(user, limit=60)
+    second = await service.alerts.list(user, limit=60, cursor=first.next)
+    assert len({alert.id for alert in (*first.items, *second.items)}) == ALERTS_MAX
+    assert second.next is None
+    await service.alerts.delete(user, id)
+
+
+async def test_a_sign_in_from_a_new_device_is_told_without_naming_it(
+    service: NotificationService, app: DatabaseConnection, worker: DatabaseConnection, add_user: AddUser
+):
+    user, other = await add_user("ada"), await add_user("bob")
+    sessions, watch = SessionService(app), SignInWatch(worker, batch_sign_ins=2)
+    first = await sessions.create(user, device=FIREFOX.format(120), address="203.0.113.7")
+    await sessions.create(other, device="Phone")
+    assert await watch.look() == 0, "the first device is no news"
+    await sessions.create(user, device=FIREFOX.format(121))
+    await sessions.refresh(first.token)
+    assert await watch.look() == 0, "nor is an update of it, or a refresh"
+    for _ in range(2):
+        await sessions.create(user, device="Phone", address="198.51.100.9")
+    unnamed = await sessions.create(user)
+    assert await watch.look() == 2
+    assert await watch.look() == 0
+    items = (await service.list(user)).items
+    assert [item.kind for item in items] == ["new_device"] * 2
+    assert items[0].data["session_id"] == str(unnamed.session.id)
+    for item in items:
+        assert not [word for word in ("Phone", "198.51") if word in f"{item.title} {item.body} {item.data}"]
+    assert (await service.list(other)).items == []
+
+
+async def test_who_signed_in_from_two_new_devices_before_anybody_looked_is_told_of_the_second(
+    service: NotificationService, app: DatabaseConnection, worker: DatabaseConnection, add_user: AddUser
+):
+    user, gone = await add_user("ada"), await add_user("gone")
+    sessions = SessionService(app)
+    await sessions.create(user, device="Laptop")
+    second = await sessions.create(user, device="Phone")
+    await sessions.create(gone, device="Laptop")
+    await UserService(app).erase_user(gone)
+    assert await SignInWatch(worker).look() == 1
+    [item] = (await service.list(user)).items
+    assert item.data["session_id"] == str(second.session.id)
+    with psycopg.connect(app.endpoints.main) as connection:
+        assert connection.execute("SELECT count(*) FROM known_devices WHERE user_id = %s", (gone,)).fetchone() == (0,)
+
+
+async def test_a_notice_reaches_everybody_or_a_role_once(
+    service: NotificationService, app: DatabaseConnection, connect: Connect, add_user: AddUser
+):
+    users = [await add_user(f"user{number}") for number in range(7)]
+    people = UserService(app)
+    auditor = (await people.create_user(role="auditor")).id
+    away = (await people.create_user()).id
+    await people.deactivate_user(away)
+    id = uuid7()
+    notice = await service.notices.send("Maintenance", "On Sunday.", id=id)
+    assert notice == await service.notices.send("Maintenance", "On Sunday.", id=id)
+    with pytest.raises(ConflictError):
+        await service.notices.send("Maintenance", "On Monday.", id=id)
+    await service.notices.send("Auditors", "Please audit.", role="auditor")
+    with pytest.raises(ValidationError):
+        await service.notices.send("x", "y", role="king")
+    spreaders = [NoticeSpreader(await connect("worker"), batch_readers=3) for _ in range(2)]
+    told = 0
+    while found := sum(await asyncio.gather(*(spreader.spread() for spreader in spreaders))):
+        told += found
+    assert told == 9
+    for user in users:
+        assert [item.title for item in (await service.list(user)).items] == ["Maintenance"]
+    assert {item.title for item in (await service.list(auditor)).items} == {"Auditors", "Maintenance"}
+    assert (await service.list(away)).items == []
+    with psycopg.connect(app.endpoints.main) as connection:
+        assert connection.execute("SELECT bool_and(finished_at IS NOT NULL) FROM system_notices").fetchone() == (
+            True,
+        )
