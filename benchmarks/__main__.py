@@ -19,11 +19,13 @@ from typing import Any
 import psutil
 import uvloop
 
-from benchmarks import projection, startup, trades
+from benchmarks import caching, projection, startup, trades
 from benchmarks.figures import Figure, table
 from benchmarks.servers import instance
 from novadex import DatabaseConnection
+from novadex.instance import find_endpoints
 from novadex.local.binaries import packaged
+from novadex.settings import load_settings
 
 RESULTS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
@@ -40,6 +42,20 @@ def bench_trades() -> list[Figure]:
         return trades.run(data_dir, Path(packaged().postgres("pgbench")), connect)
 
 
+def bench_orders() -> list[Figure]:
+    from benchmarks import orders
+
+    with instance(programs=False) as data_dir:
+        connect = partial(_connect, data_dir)
+
+        async def prepare() -> None:
+            async with connect("owner") as db:
+                await orders.add_records(db)
+
+        uvloop.run(prepare())
+        return orders.run(data_dir, Path(packaged().postgres("pgbench")), connect)
+
+
 def bench_import() -> list[Figure]:
     from benchmarks import importing
 
@@ -54,10 +70,48 @@ def bench_projection() -> list[Figure]:
         return [drained, uvloop.run(projection.visible(partial(_connect, data_dir)))]
 
 
+def bench_caching() -> list[Figure]:
+    async def run(data_dir: Path) -> list[Figure]:
+        async with DatabaseConnection(find_endpoints(load_settings(), data_dir, "app"), load_settings()) as db:
+            return await caching.run(db)
+
+    with instance(programs=False) as data_dir:
+        return uvloop.run(run(data_dir))
+
+
+def bench_audit() -> list[Figure]:
+    from benchmarks import auditing
+
+    async def run(data_dir: Path) -> list[Figure]:
+        connect = partial(_connect, data_dir)
+        async with connect("owner") as db:
+            await trades.add_records(db)
+        return [
+            await auditing.cost(data_dir, Path(packaged().postgres("pgbench")), connect),
+            *await auditing.verified(data_dir, connect),
+        ]
+
+    with instance(programs=False) as data_dir:
+        return uvloop.run(run(data_dir))
+
+
+def bench_book() -> list[Figure]:
+    from benchmarks import book
+
+    with instance(programs=False) as data_dir:
+        drained = uvloop.run(book.drain(data_dir, partial(_connect, data_dir)))
+    with instance(programs=True) as data_dir:
+        return [*drained, *uvloop.run(book.running(data_dir, partial(_connect, data_dir)))]
+
+
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "trades": bench_trades,
+    "orders": bench_orders,
     "import": bench_import,
     "projection": bench_projection,
+    "caching": bench_caching,
+    "audit": bench_audit,
+    "book": bench_book,
     "startup": startup.run,
 }
 

@@ -1,0 +1,165 @@
+"""Books: events applied and published, how long after the commit, and reads while the book moves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from benchmarks.book_writer import Writer
+from benchmarks.figures import Figure, quantile
+from benchmarks.trades import add_records
+from novadex import DatabaseConnection
+from novadex.book.documents import decode_difference
+from novadex.book.projection import BookProjection
+from novadex.book.reader import BookReader
+from novadex.book.service import BookService
+from novadex.instance import find_endpoints
+from novadex.settings import load_settings
+
+EVENTS = 100_000
+EVENTS_AT_ONCE = 1_000
+EVENTS_WANTED = 20_000.0
+DELAY_MS_WANTED, READ_MS_WANTED = 50.0, 2.0
+DELAY_SECONDS, READ_SECONDS = 10.0, 15.0
+READS_PER_S, UPDATES_PER_S = 200, 1_000
+DEPTH = 50
+WARM_S = 2.0
+
+Connect = Callable[[Any], DatabaseConnection]
+
+
+async def drain(data_dir: Path, connect: Connect) -> list[Figure]:
+    """How many events a projector applies and publishes, once so many wait."""
+    async with connect("owner") as db:
+        await add_records(db)
+    settings = load_settings()
+    endpoints = find_endpoints(settings, data_dir, "worker")
+    writer = Writer(find_endpoints(settings, data_dir, "app").main)
+    writer.write(EVENTS_AT_ONCE)
+    async with DatabaseConnection(endpoints, settings) as db:
+        projection = BookProjection(db)
+        async with aclosing(projection.rounds()) as rounds:
+            await anext(rounds)
+            while not projection.drained:
+                await anext(rounds)
+            for _ in range(EVENTS // EVENTS_AT_ONCE):
+                await asyncio.to_thread(writer.write, EVENTS_AT_ONCE)
+            began = time.perf_counter()
+            await anext(rounds)
+            while not projection.drained:
+                await anext(rounds)
+            took_s = time.perf_counter() - began
+    return [
+        Figure(
+            "book: order events applied and published, one market",
+            EVENTS / took_s,
+            "/s",
+            wanted=EVENTS_WANTED,
+            note=f"{EVENTS:,} that waited, half placed, half cancelled; a difference for each 2,000",
+        )
+    ]
+
+
+async def running(data_dir: Path, connect: Connect) -> list[Figure]:
+    """Delays and reads while the worker runs."""
+    async with connect("owner") as db:
+        await add_records(db)
+    settings = load_settings()
+    endpoints = find_endpoints(settings, data_dir, "app")
+    async with DatabaseConnection(endpoints, settings) as db:
+        return [
+            await _delay(db, endpoints.main),
+            *await _reads(db, endpoints.main),
+        ]
+
+
+async def _delay(db: DatabaseConnection, url: str) -> Figure:
+    reader = db.companion(BookReader)
+    market_id = await db.main.value("SELECT id FROM markets ORDER BY id LIMIT 1")
+    keys = await reader.keys(market_id)
+    writing = asyncio.create_task(_write(url, EVENTS_WANTED, DELAY_SECONDS))
+    published: list[tuple[int, int]] = []
+    last, client = "0-0", reader.client()
+    while not writing.done():
+        for _, entries in _streams(await client.xread({keys.changes: last}, 1_000, 50)):
+            for change_id, fields in entries:
+                last = change_id
+                difference = decode_difference(fields[b"d"])
+                published.append((difference.to_sequence, difference.published_ms))
+    report = await writing
+    await asyncio.sleep(0.2)
+    for _, entries in _streams(await client.xread({keys.changes: last}, 1_000)):
+        published += [(d.to_sequence, d.published_ms) for d in (decode_difference(f[b"d"]) for _, f in entries)]
+    published.sort()
+    delays, at = [], 0
+    warm_ms = report["committed"][0][1] + WARM_S * 1_000
+    for sequence, committed_ms in report["committed"]:
+        if committed_ms < warm_ms:
+            continue
+        while at < len(published) and published[at][0] < sequence:
+            at += 1
+        assert at < len(published), f"{sequence} was never published"
+        delays.append(max(0, published[at][1] - committed_ms))
+    return Figure(
+        f"book: difference published after its commit, p99, at {report['written'] / report['seconds']:,.0f} events/s",
+        quantile(delays, 0.99),
+        "ms",
+        wanted=DELAY_MS_WANTED,
+        smaller_is_better=True,
+        note=f"p50 {quantile(delays, 0.5):.0f} ms, worst {max(delays):.0f} ms; one market, the worker's own process",
+    )
+
+
+async def _reads(db: DatabaseConnection, url: str) -> list[Figure]:
+    books = BookService(db)
+    market = await db.main.value("SELECT symbol FROM markets ORDER BY id LIMIT 1")
+    writing = asyncio.create_task(_write(url, UPDATES_PER_S, READ_SECONDS + WARM_S))
+    await asyncio.sleep(WARM_S)
+    took_ms: list[float] = []
+    levels: list[int] = []
+
+    async def read() -> None:
+        began = time.perf_counter()
+        book = await books.get_book(market, DEPTH)
+        took_ms.append((time.perf_counter() - began) * 1_000)
+        levels.append(len(book.bids))
+
+    began = time.perf_counter()
+    reads: set[asyncio.Task[None]] = set()
+    for number in range(int(READS_PER_S * READ_SECONDS)):
+        await asyncio.sleep(max(0.0, began + number / READS_PER_S - time.perf_counter()))
+        task = asyncio.create_task(read())
+        reads.add(task)
+        task.add_done_callback(reads.discard)
+    await asyncio.gather(*reads)
+    report = await writing
+    rate = report["written"] / report["seconds"]
+    return [
+        Figure(
+            f"book: read {DEPTH} levels, p99, {READS_PER_S} reads/s, {rate:,.0f} updates/s",
+            quantile(took_ms, 0.99),
+            "ms",
+            wanted=READ_MS_WANTED,
+            smaller_is_better=True,
+            note=f"p50 {quantile(took_ms, 0.5):.2f} ms, worst {max(took_ms):.1f} ms, {min(levels)} levels or more",
+        )
+    ]
+
+
+async def _write(url: str, rate: float, seconds: float) -> dict[str, Any]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.book_writer", url, str(rate), str(seconds), stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return json.loads(output)
+
+
+def _streams(answer: Any) -> list[Any]:
+    return list(answer.items()) if isinstance(answer, dict) else list(answer or ())
