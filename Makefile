@@ -30,8 +30,11 @@ up: setup  ## start everything, stay in the foreground; Ctrl-C stops it
 down: setup  ## stop everything
 	@$(BIN)/novadex down
 
-test: setup-dev  ## run the test suite
-	@$(BIN)/python -m pytest
+test: setup-dev  ## run the test suite: what disturbs whole machines alone, the rest two at a time (JOBS=4: four)
+	@status=0; \
+	$(BIN)/python -m pytest tests/faults || status=1; \
+	$(BIN)/python -m pytest --ignore=tests/faults -n $(or $(JOBS),2) --dist worksteal || status=1; \
+	exit $$status
 
 check: setup-dev  ## format, lint, types, import contract, migrations lint, dead dependencies, generated docs
 	@$(BIN)/ruff format --check .
@@ -49,11 +52,17 @@ format: setup-dev  ## format the code and repair what the linter can
 docs: setup-dev  ## generate the reference of settings and .env.example from the code
 	@$(BIN)/python -m docs.generate
 
+guards: setup-dev  ## write down what guards the audit log, after a change of the schema
+	@WRITE_GUARDS=1 $(BIN)/python -m pytest -q tests/integration/audit/test_guards.py -k schema
+
 bench: setup-dev  ## every number of the README, with its peers, in one run
 	@$(BIN)/python -m benchmarks
 
-campaign: setup-dev  ## the long kill campaign: make campaign KILLS=500 SEED=1
+campaign: setup-dev  ## the long campaigns: kills, stale reads, revocations, false alarms: make campaign KILLS=500 SEED=1
 	@$(BIN)/python -m tests.faults.campaign --kills $(or $(KILLS),200) --seed $(or $(SEED),1)
+	@$(BIN)/python -m tests.faults.cache_campaign --reads $(or $(READS),1000000) --seed $(or $(SEED),1)
+	@$(BIN)/python -m tests.faults.revocation_campaign --revocations $(or $(REVOCATIONS),2000) --seed $(or $(SEED),1)
+	@$(BIN)/python -m tests.faults.reconciling --duration $(or $(DURATION),1h) --seed $(or $(SEED),1)
 
 lock: setup-dev  ## resolve the dependencies anew into requirements/
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml -o requirements/runtime.txt
