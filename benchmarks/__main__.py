@@ -56,6 +56,13 @@ def bench_orders() -> list[Figure]:
         return orders.run(data_dir, Path(packaged().postgres("pgbench")), connect)
 
 
+def bench_paging() -> list[Figure]:
+    from benchmarks import paging
+
+    with instance(programs=False) as data_dir:
+        return uvloop.run(paging.run(partial(_connect, data_dir)))
+
+
 def bench_import() -> list[Figure]:
     from benchmarks import importing
 
@@ -107,6 +114,7 @@ def bench_book() -> list[Figure]:
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "trades": bench_trades,
     "orders": bench_orders,
+    "paging": bench_paging,
     "import": bench_import,
     "projection": bench_projection,
     "caching": bench_caching,

@@ -8,11 +8,9 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from benchmarks.figures import Figure, quantile
-from benchmarks.trades import USERS, Connect, add_records
+from benchmarks.trades import USERS, Connect, add_records, waiting_line
 from novadex import DatabaseConnection, TradingService
 from novadex.analytics.projection import Outcome, TradeProjection
-from novadex.ids import id_at
-from novadex.trading.lines import copy_line
 from novadex.trading.markets import QUERIES
 
 WAITING_TRADES = 500_000
@@ -50,34 +48,10 @@ async def _add_waiting(app: DatabaseConnection) -> None:
     draw = random.Random(1)
     start = datetime.now(UTC) - timedelta(hours=2)
     for chunk in range(WAITING_TRADES // COPY_TRADES):
-        lines: list[str] = []
-        for number in range(COPY_TRADES):
-            moment = start + timedelta(milliseconds=7 * (chunk * COPY_TRADES + number))
-            price = 6_100_000 + draw.randrange(100_000)
-            amount = draw.randrange(1, 1000)
-            lines.append(
-                copy_line(
-                    id=str(id_at(moment)),
-                    user_id=draw.choice(USERS),
-                    market_id=1,
-                    base_decimals=18,
-                    quote_decimals=18,
-                    type="spot",
-                    side=draw.choice(("buy", "sell")),
-                    liquidity="taker",
-                    base_amount=str(amount),
-                    quote_amount=f"{amount * price // 100}.{amount * price % 100:02}",
-                    price=f"{price // 100}.{price % 100:02}",
-                    fee_amount="0",
-                    fee_asset_id=None,
-                    executed_at=moment.isoformat(),
-                    sequence=None,
-                    match_id=None,
-                    order_id=None,
-                    source=None,
-                    source_trade_id=None,
-                )
-            )
+        lines = [
+            waiting_line(draw, start + timedelta(milliseconds=7 * (chunk * COPY_TRADES + n)), draw.choice(USERS))
+            for n in range(COPY_TRADES)
+        ]
         async with app.main.copy_in(QUERIES.copy_trades) as copy:
             await copy.write("".join(lines))
 

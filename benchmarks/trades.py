@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,8 +18,10 @@ import uvloop
 
 from benchmarks.figures import Figure, quantile
 from novadex import DatabaseConnection, TradingService
+from novadex.ids import id_at
 from novadex.instance import Role, find_endpoints
 from novadex.settings import load_settings
+from novadex.trading.lines import copy_line
 from novadex.trading.markets import Markets
 from novadex.trading.prepare import TradeInput
 
@@ -43,6 +46,33 @@ async def add_records(db: DatabaseConnection) -> None:
     """The market and the users that all benchmarks write for."""
     await Markets(db).add("BTC/USDT")
     await db.query("INSERT INTO users (id) SELECT unnest($1::uuid[]) ON CONFLICT DO NOTHING", [USERS])
+
+
+def waiting_line(draw: random.Random, moment: datetime, user: str) -> str:
+    """A line of COPY: a trade of any amount and price."""
+    price = 6_100_000 + draw.randrange(100_000)
+    amount = draw.randrange(1, 1000)
+    return copy_line(
+        id=str(id_at(moment)),
+        user_id=user,
+        market_id=1,
+        base_decimals=18,
+        quote_decimals=18,
+        type="spot",
+        side=draw.choice(("buy", "sell")),
+        liquidity="taker",
+        base_amount=str(amount),
+        quote_amount=f"{amount * price // 100}.{amount * price % 100:02}",
+        price=f"{price // 100}.{price % 100:02}",
+        fee_amount="0",
+        fee_asset_id=None,
+        executed_at=moment.isoformat(),
+        sequence=None,
+        match_id=None,
+        order_id=None,
+        source=None,
+        source_trade_id=None,
+    )
 
 
 def run_pgbench(pgbench: Path, url: str, script: Path, seconds: int) -> Run:

@@ -286,11 +286,10 @@ class PostgresServer:
                 connection.execute(SQL("ALTER ROLE {} PASSWORD {}").format(Identifier(SUPERUSER), PASSWORD))
 
     def make_database(self, name: str, *, owner: str | None = None, template: str | None = None) -> str:
+        copied = SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} STRATEGY file_copy")  # half the time of the log's way
         with self.superuser() as connection:
             connection.execute(
-                SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(
-                    Identifier(name), Identifier(owner or SUPERUSER), Identifier(template or "template1")
-                )
+                copied.format(Identifier(name), Identifier(owner or SUPERUSER), Identifier(template or "template1"))
             )
         return name
 

@@ -6,6 +6,12 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from novadex.cache.cache import Cache
+
+V = TypeVar("V")
 
 POLL_S = 0.01
 
@@ -21,3 +27,17 @@ async def until(condition: Callable[[], object | Awaitable[object]], within_s: f
             return
         assert time.monotonic() < deadline, f"not true within {within_s} s: {inspect.getsource(condition).strip()}"
         await asyncio.sleep(POLL_S)
+
+
+async def kept(cache: Cache[V], key: str, read: Callable[[], Awaitable[object]]) -> V:
+    """What this process keeps under a key once it was read: it keeps it under a lease, which can be over by then."""
+    found: list[V] = []
+
+    async def is_kept() -> bool:
+        await read()
+        value = cache.peek(key)
+        found.extend([] if value is None else [value])
+        return bool(found)
+
+    await until(is_kept)
+    return found[0]

@@ -7,7 +7,9 @@
 - ``novadex analytics verify`` finds no difference;
 - the candles equal a recompute that this file does by itself, from the trades;
 - every acknowledged order, fill, cancel and bust is there, once, and nothing is there that was not sent;
-- ``novadex reconcile`` finds no difference: orders, events, fills, books, caches and portfolios are right.
+- ``novadex reconcile`` finds no difference: orders, events, fills, books, caches and portfolios are right;
+- users were told of each fill and bust of their orders once, and what they hear by webhook came in one series of
+  attempts, at most as often as was counted.
 """
 
 from __future__ import annotations
@@ -33,13 +35,45 @@ import psutil
 
 from novadex import DatabaseConnection
 from novadex.money import EXACT
+from novadex.notifications.service import NotificationService
+from novadex.settings import load_settings
 from novadex.storage.database import Database
+from tests.faults.receiver import Receiver
 from tests.faults.writer import ORDERS_MARKET
 
 TARGETS = ("main", "analytics", "cache", "sessions", "api", "worker", "supervisor")
 HEALTHY_WITHIN_S = 60.0
 WRITERS = 2
 TROUBLE_PAUSE_S = (0.05, 1.2)
+LISTENERS = 3
+"""Users who hear of their orders by webhook too."""
+WEBHOOKS = {
+    "NOVADEX_WEBHOOK_ALLOW_HTTP": "true",
+    "NOVADEX_WEBHOOK_ALLOW_PRIVATE": "true",
+    "NOVADEX_NOTIFICATION_TIMEOUT_S": "1",
+    "NOVADEX_NOTIFICATION_RETRY_S": "0.05",
+    "NOVADEX_NOTIFICATION_ATTEMPTS_MAX": "50",
+}
+NOT_TOLD_YET = """
+    SELECT EXISTS (
+        SELECT FROM market_sequences AS s LEFT JOIN notification_positions AS p USING (market_id)
+        WHERE s.sequence > coalesce(p.market_sequence, 0)
+    ) OR EXISTS (SELECT FROM notification_deliveries WHERE status IN ('pending', 'sending'))
+"""
+TOLD = "SELECT user_id, kind, cause_id FROM notifications"
+TO_BE_TOLD = """
+    SELECT o.user_id,
+        CASE WHEN e.type = 'busted' THEN 'order_busted' WHEN e.status = 'filled' THEN 'order_filled'
+            ELSE 'order_partially_filled' END AS kind,
+        e.id::text
+    FROM order_events AS e JOIN orders AS o ON o.id = e.order_id
+    WHERE e.type IN ('filled', 'busted')
+"""
+DELIVERIES = """
+    SELECT n.id, d.status, d.series, d.attempts
+    FROM notification_deliveries AS d JOIN notifications AS n ON n.id = d.notification_id
+    WHERE d.channel = 'webhook'
+"""
 BOTH_AT_ONCE = 0.25
 """How often two services are killed at the same moment."""
 
@@ -53,6 +87,7 @@ def novadex(*arguments: str, data_dir: Path, timeout_s: float = 120) -> subproce
         timeout=timeout_s,
         check=False,
         stdin=subprocess.DEVNULL,
+        env={**os.environ, **WEBHOOKS},
     )
 
 
@@ -68,6 +103,7 @@ class Campaign:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)  # noqa: S311 - a seed is the point
+        self.receiver = Receiver()
 
     def start(self) -> None:
         self._up()
@@ -129,6 +165,7 @@ class Campaign:
         assert candles == recomputed, "candles differ from their recompute"
         asyncio.run(self._check_orders(noted))
         self._reconcile()
+        asyncio.run(self._check_notifications())
         return len(recorded)
 
     async def _check_orders(self, noted: dict[str, set[str]]) -> None:
@@ -151,6 +188,28 @@ class Campaign:
                 assert noted[acknowledged] <= set(rows), f"acknowledged {what} are lost"
                 assert set(rows) <= noted[sent], f"{what} that nobody sent"
 
+    async def _check_notifications(self) -> None:
+        """Each fill and bust was told once; every delivery came, in one series, once an attempt in doubt is over."""
+        async with DatabaseConnection.connect(data_dir=self.data_dir, role="owner") as db:
+            listeners = {row.user_id for row in await db.query("SELECT user_id FROM notification_webhooks")}
+            assert len(listeners) == LISTENERS
+            deadline = time.monotonic() + HEALTHY_WITHIN_S
+            while await db.main.value(NOT_TOLD_YET):
+                assert time.monotonic() < deadline, f"not told within {HEALTHY_WITHIN_S} s"
+                await asyncio.sleep(0.1)
+            told = Counter(tuple(row.values()) for row in await db.query(TOLD))
+            events = [tuple(row.values()) for row in await db.query(TO_BE_TOLD)]
+            expected = Counter(e for e in events if e[1] != "order_partially_filled" or e[0] in listeners)
+            assert told == expected, f"told otherwise than once: {(told - expected, expected - told)}"[:2000]
+            deliveries = await db.query(DELIVERIES)
+        heard = [notification for notification in told if notification[0] in listeners]
+        assert len(deliveries) == len(heard) > 0, "the campaign tried no webhook"
+        assert {(row.status, row.series) for row in deliveries} == {("delivered", 1)}
+        attempts = {str(row.id): row.attempts for row in deliveries}
+        assert set(attempts) == set(self.receiver.came)
+        wrong = {id: (came, attempts[id]) for id, came in self.receiver.came.items() if not 0 < came <= attempts[id]}
+        assert not wrong, f"received more often than attempts were counted: {wrong}"
+
     def _reconcile(self) -> None:
         """Every invariant holds, and all could be asked, once a projector that was killed is at work again."""
         deadline = time.monotonic() + HEALTHY_WITHIN_S
@@ -169,6 +228,7 @@ class Campaign:
             if writer.poll() is None:
                 writer.kill()
                 writer.wait()
+        self.receiver.close()
         down = novadex("down", data_dir=self.data_dir)
         assert down.returncode == 0, down.stderr
         left = [process for process in psutil.process_iter(["cmdline"]) if self._is_ours(process)]
@@ -218,6 +278,16 @@ class Campaign:
                 "INSERT INTO users (id) SELECT ('019b0000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid"
                 " FROM generate_series(1, 50) AS n"
             )
+            listeners = [
+                row.id
+                for row in await db.query(
+                    "SELECT id FROM users WHERE kind = 'person' ORDER BY id LIMIT $1", [LISTENERS]
+                )
+            ]
+        settings = load_settings(webhook_allow_http=True, webhook_allow_private=True)
+        async with DatabaseConnection.connect(data_dir=self.data_dir, settings=settings) as db:
+            for user in listeners:
+                await NotificationService(db).set_webhook(user, self.receiver.url)
 
     async def _read(self) -> tuple[list[str], dict[Any, Any] | None, dict[Any, Any]]:
         """The ids of all trades; the candles (None where some are not applied yet); the recompute."""

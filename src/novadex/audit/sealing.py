@@ -74,15 +74,15 @@ async def _seal_batch(db: DatabaseConnection) -> _Batch:
         assert moment is not None  # noqa: S101 - it selects functions
         metrics.audit_rows_waiting.set(moment.waiting)
         metrics.audit_oldest_waiting_seconds.set(moment.oldest_waiting_s)
-        if moment.waiting and (await _end_of(session))[0] == 0:
-            await asyncio.to_thread(_anchor_beginning, anchor_path(db.settings, db.endpoints.data_dir), moment)
         sealed = await session.one(QUERIES.seal, (BATCH_ROWS,))
         assert sealed is not None  # noqa: S101 - it selects from a function
+        if 0 < sealed.added == sealed.position:
+            await asyncio.to_thread(_anchor_beginning, anchor_path(db.settings, db.endpoints.data_dir), moment)
     return _Batch(sealed.taken, sealed.added, sealed.position, sealed.chain_hash, moment)
 
 
 def _anchor_beginning(path: Path, moment: Row) -> None:
-    """Before the first link, so that a file that begins later is known to have lost its beginning."""
+    """Before the first link is committed, so that a file that begins later is known to have lost its beginning."""
     if last_anchor(path) is None:
         at = moment.at.isoformat()
         append_anchor(path, Anchor(0, GENESIS.hex(), at, moment.system, moment.epoch, files=tuple(moment.files)))

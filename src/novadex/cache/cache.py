@@ -124,7 +124,7 @@ class Cache(Generic[V]):
         self._l1: Any = cachebox.LRUCache(l1_max)
         """Key to (value, end by the monotonic clock, snapshot)."""
         self._find = self._l1.get
-        self._loading: dict[str, asyncio.Task[V | None]] = {}
+        self._loading: dict[str, asyncio.Task[tuple[V | None, bool]]] = {}
         caches.by_namespace[namespace] = self
         metrics.cache_counts[namespace] = self.counts
         self._feed.listen(namespace, self._forget_older, self._forget_all)
@@ -159,14 +159,24 @@ class Cache(Generic[V]):
             if entry is not None and time.monotonic() < entry[1]:
                 self.counts.l1 += 1
                 return entry[0]
+        stored = await self._server.get(self._key(key))
+        if stored is not None:
+            entry = self._find(key)
+            if entry is not None and time.monotonic() < entry[1]:
+                self.counts.l1 += 1  # who waited for it too was the first to decode it
+                return entry[0]
+            found = self._taken(key, stored)
+            if found is not None:
+                self.counts.l2 += 1
+                return found[0]
         loading = self._loading.get(key)
         if loading is None:
             loading = asyncio.get_running_loop().create_task(
-                self._find_or_load(key), name=f"novadex {self.namespace} read"
+                self._load_and_keep(key), name=f"novadex {self.namespace} read"
             )
             self._loading[key] = loading
             loading.add_done_callback(lambda done: self._after_load(key, done))
-        return await asyncio.shield(loading)
+        return (await asyncio.shield(loading))[0]
 
     async def load(self, key: str) -> V | None:
         """From PostgreSQL, whatever is cached; it is cached then."""
@@ -193,26 +203,24 @@ class Cache(Generic[V]):
         self._feed.note_own(self.namespace, key, xid)
         await self._server.delete(self._key(key))
 
-    def _after_load(self, key: str, done: asyncio.Task[V | None]) -> None:
+    def _after_load(self, key: str, done: asyncio.Task[tuple[V | None, bool]]) -> None:
         if self._loading.get(key) is done:
             del self._loading[key]
         if not done.cancelled():
             done.exception()  # its callers raise it; where all of them went away, nobody does
 
-    async def _find_or_load(self, key: str) -> V | None:
-        stored = await self._server.get(self._key(key))
-        if stored is not None:
-            try:
-                mark, document = _STORED.decode(memoryview(stored)[8:])
-                snapshot = Snapshot.parse(mark)
-                if self._feed.fresh(self.namespace, key, snapshot):
-                    value = self._decoded(document)
-                    self._keep(key, value, snapshot)
-                    self.counts.l2 += 1
-                    return value
-            except Exception as error:  # noqa: BLE001 - whatever lies there, PostgreSQL has the record
-                log.warning("cached entry unreadable", namespace=self.namespace, error=type(error).__name__)
-        return (await self._load_and_keep(key))[0]
+    def _taken(self, key: str, stored: bytes) -> tuple[V | None] | None:
+        """What an entry of the cache server says, kept in this process; None where it is old or not to be read."""
+        try:
+            mark, document = _STORED.decode(memoryview(stored)[8:])
+            snapshot = Snapshot.parse(mark)
+            if self._feed.fresh(self.namespace, key, snapshot):
+                value = self._decoded(document)
+                self._keep(key, value, snapshot)
+                return (value,)
+        except Exception as error:  # noqa: BLE001 - whatever lies there, PostgreSQL has the record
+            log.warning("cached entry unreadable", namespace=self.namespace, error=type(error).__name__)
+        return None
 
     async def _load_and_keep(self, key: str) -> tuple[V | None, bool]:
         """The record, and whether the cache server keeps it."""

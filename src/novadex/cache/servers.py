@@ -157,7 +157,8 @@ class CacheServer:
         self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._broken_until = self._told_until = 0.0
-        self._waiting: dict[str, asyncio.Future[bytes | None]] = {}
+        self._waiting: dict[str, list[asyncio.Future[bytes | None]]] = {}
+        """Who waits for a key, each with a future of their own: they may go away one by one."""
         self._batches = 0
         self._scripts: dict[str, Any] = {}
         self._places = asyncio.Semaphore(CONNECTIONS_MAX)
@@ -185,12 +186,16 @@ class CacheServer:
         if not self.usable:
             return None
         self.client()
-        found = self._waiting.get(key)
-        if found is None:
-            found = self._waiting[key] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[bytes | None] = loop.create_future()
+        others = self._waiting.get(key)
+        if others is not None:
+            others.append(found)
+        else:
+            self._waiting[key] = [found]
             if self._batches < BATCHES_MAX and len(self._waiting) == 1:
-                asyncio.get_running_loop().call_soon(self._send)
-        return await asyncio.shield(found)
+                loop.call_soon(self._send)
+        return await found
 
     def _send(self) -> None:
         if self._waiting and self._batches < BATCHES_MAX:
@@ -204,7 +209,7 @@ class CacheServer:
         self._batches -= 1
         self._send()
 
-    async def _read(self, batch: dict[str, asyncio.Future[bytes | None]]) -> None:
+    async def _read(self, batch: dict[str, list[asyncio.Future[bytes | None]]]) -> None:
         keys = list(batch)
         values: list[bytes | None] | None = None
         try:
@@ -216,9 +221,10 @@ class CacheServer:
             else:
                 values = await self._try(lambda: client.mget(keys))
         finally:
-            for future, value in zip(batch.values(), values or [None] * len(keys), strict=True):
-                if not future.done():
-                    future.set_result(value)
+            for futures, value in zip(batch.values(), values or [None] * len(keys), strict=True):
+                for future in futures:
+                    if not future.done():
+                        future.set_result(value)
 
     async def set_unless_newer(self, key: str, entry: bytes, life_ms: int) -> bool:
         """Keep an entry, unless a newer one stands there."""

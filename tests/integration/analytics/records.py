@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from novadex.storage.connection import DatabaseConnection
+    from novadex.storage.database import Database
     from tests.conftest import MarketRow
 
 STEPS_MAX = 10_000
@@ -172,12 +173,34 @@ class Venue:
         return add_trades(self.url, *trades)
 
 
+FOREIGN_TRANSACTIONS = """
+    SELECT array_agg(l.transactionid::text) AS xids
+    FROM pg_locks AS l
+    JOIN pg_stat_activity AS a USING (pid)
+    WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted AND a.datname <> current_database()
+"""
+
+
+async def made_final(database: Database) -> None:
+    """Wait for the transactions of other databases of the server that are under way: they hold back the horizon of
+    this one too, as those do that make and drop the databases of other tests."""
+    under_way = set((await database.value(FOREIGN_TRANSACTIONS)) or ())
+
+    async def ended() -> bool:
+        return under_way.isdisjoint((await database.value(FOREIGN_TRANSACTIONS)) or ())
+
+    await eventually(ended)
+
+
 async def drain(projection: Projector[Any]) -> None:
-    """Apply all that is committed and final."""
+    """Apply all that is committed, until it is known up to when."""
+    await made_final(projection.main)
     for _ in range(STEPS_MAX):
         step = await projection.step(store_now=True)
         if step.outcome is Outcome.CAUGHT_UP:
-            return
+            state = await projection.load_state()
+            if state is not None and state.watermark is not None:
+                return
     raise AssertionError("the projection does not come to an end")
 
 

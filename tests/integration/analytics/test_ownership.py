@@ -18,6 +18,7 @@ from tests.integration.analytics.records import (
     drain,
     eventually,
     expected_figures,
+    made_final,
     state_of,
     stored_figures,
 )
@@ -108,6 +109,7 @@ async def test_a_position_that_another_moved_is_not_applied_over(projection, wor
     await drain(projection)
     await drain(other)
     trades = venue.record(*venue.random_trades(10, seed=9))
+    await made_final(worker_db.main)
     assert (await other.step()).applied == 10
     step = await projection.step()
     assert (step.outcome, step.applied) == (Outcome.NOT_OWNER, 0)

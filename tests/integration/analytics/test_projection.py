@@ -125,7 +125,8 @@ async def test_a_slow_transaction_is_not_skipped(projection, worker_db, main_url
         early = venue.trade(1)
         copy_trades(slow, [early])
         late = venue.record(venue.trade(2))
-        await drain(projection)
+        for _ in range(3):
+            await projection.step(store_now=True)
         assert not (await stored_figures(worker_db)).facts, "what is committed behind an open transaction waits"
         slow.commit()
     await drain(projection)

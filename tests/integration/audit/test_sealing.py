@@ -70,6 +70,16 @@ async def test_what_waits_is_sealed_once_and_anchored(db: DatabaseConnection, wr
     assert await counts(db) == (5, 5, 0)
 
 
+async def test_the_beginning_is_anchored_though_the_first_row_appears_while_sealing_begins(
+    db: DatabaseConnection, write: Write, anchors: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sealing.metrics.audit_oldest_waiting_seconds, "set", lambda _: monkeypatch.undo() or write(1))
+    await seal(db)
+    lines = (await asyncio.to_thread(anchors.read_bytes)).splitlines()
+    assert [anchor.position for line in lines if (anchor := parse(line))] == [0, 1]
+    assert (await verify(db)).intact
+
+
 async def test_many_rows_are_sealed_in_batches(db: DatabaseConnection, write: Write):
     rows = 2 * BATCH_ROWS + 7
     write(rows)

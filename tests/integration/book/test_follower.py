@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import AsyncExitStack
 
+import pytest
 import redis
 
 from novadex.book.levels import Levels
@@ -19,15 +21,35 @@ async def follow_to(follower, sequence, seen):
         seen.append(update)
 
 
-async def test_differences_lead_to_what_postgresql_has(orders, project, books, market, cache_url):
+@pytest.fixture
+async def follow(books):
+    """``await follow()``: a follower of BTC/USDT, closed when the test ends."""
+    async with AsyncExitStack() as stack:
+
+        async def start():
+            follower = await books.follow("BTC/USDT")
+            stack.push_async_callback(follower.close)
+            return follower
+
+        yield start
+
+
+async def test_differences_lead_to_what_postgresql_has(  # noqa: PLR0917 - fixtures
+    orders, project, books, follow, market, cache_url
+):
     await project()
     chance = random.Random(7)  # noqa: S311 - no secret
-    follower = await books.follow("BTC/USDT")
-    seen = []
-    live = []
     reader = books._db.companion(BookReader)
+
+    async def is_published():
+        return await reader.published(market.id) is not None
+
+    live = [orders.place("buy", 95, 1)]
+    await until(is_published)
+    follower = await follow()
+    seen = []
     with redis.Redis.from_url(cache_url) as server:
-        for step in range(1, 61):
+        for step in range(2, 61):
             if live and chance.random() < 0.4:
                 orders.cancel(live.pop(chance.randrange(len(live))))
             else:
@@ -41,6 +63,7 @@ async def test_differences_lead_to_what_postgresql_has(orders, project, books, m
                 recorded = await reader.recorded(market.id)
                 assert follower.levels.bids.rows() == recorded.levels.bids.rows()
                 assert follower.levels.asks.rows() == recorded.levels.asks.rows()
+                await until(is_published)
         assert [update.kind for update in seen].count("difference") >= 3
         assert follower.gaps == 0
 
@@ -68,11 +91,10 @@ async def test_differences_lead_to_what_postgresql_has(orders, project, books, m
         await follow_to(follower, 63, seen)
         assert (seen[-1].kind, follower.gaps) == ("snapshot", 1)
         assert follower.levels.bids.lots(3 * 10**follower.levels.price_decimals)
-    await follower.close()
 
 
-async def test_without_a_projector_it_follows_postgresql(orders, books, market):
-    follower = await books.follow("BTC/USDT")
+async def test_without_a_projector_it_follows_postgresql(orders, follow):
+    follower = await follow()
     orders.place("buy", 100, 1)
     seen = []
     await follow_to(follower, 1, seen)

@@ -49,7 +49,7 @@ async def test_every_slot_serves_and_a_failover_loses_nothing(cluster, fresh_dat
     places = {"cache": cluster.url, "sessions": cluster.url}
     async with fresh_databases.connection(**places) as one, fresh_databases.connection(**places) as other:
         for db in (one, other):
-            assert await db.companion(Caches).feed.confirm()
+            await until(db.companion(Caches).feed.confirm)
 
         async def serves_every_slot() -> bool:
             """What one process keeps, the other finds."""

@@ -24,7 +24,7 @@ async def test_the_cache_follows_to_the_new_master(fresh_databases, users, serve
         places = {"cache": group.url, "sessions": group.url}
         async with fresh_databases.connection(**places) as one, fresh_databases.connection(**places) as other:
             for db in (one, other):
-                assert await db.companion(Caches).feed.confirm()
+                await until(db.companion(Caches).feed.confirm)
 
             async def served() -> bool:
                 """What one process keeps, the other finds."""

@@ -30,9 +30,9 @@ from tests.integration.monitoring.venue import Watched, eventually, watching
 
 SERIES_MAX = 1_500
 LABELS = {
-    "answer", "by", "channel", "code", "database", "field", "job", "kind", "le", "limit", "market", "method",
-    "namespace", "occasion", "program", "projection", "python", "query", "reason", "replica", "result", "route",
-    "server", "service", "shard", "status", "target", "version", "window",
+    "answer", "by", "channel", "code", "database", "field", "invariant", "job", "kind", "le", "limit", "market",
+    "method", "namespace", "occasion", "program", "projection", "python", "query", "reason", "replica", "result",
+    "route", "server", "service", "shard", "status", "target", "version", "window",
 }  # fmt: skip
 SECRET_LOOKING = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}|0x[0-9a-f]{6,}|\bSELECT\b|\bINSERT\b|postgresql://|redis://", re.IGNORECASE

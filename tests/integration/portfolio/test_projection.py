@@ -15,7 +15,7 @@ from novadex.analytics.projector import Outcome
 from novadex.ids import id_at
 from novadex.portfolio import applying
 from novadex.portfolio.projection import PortfolioProjection
-from tests.integration.analytics.records import NOON, TradeRow, add_trades, drain
+from tests.integration.analytics.records import NOON, TradeRow, add_trades, drain, made_final
 from tests.integration.portfolio.naive import (
     Records,
     everything_stored,
@@ -171,6 +171,7 @@ async def test_a_projector_that_is_stopped_anywhere_leaves_position_and_effect_t
     projection, url, market, user, monkeypatch
 ):
     add_trades(url, *(TradeRow(user, market, NOON, sequence=n) for n in range(5)))
+    await made_final(projection.main)
     await projection.step()
 
     async def killed(*_: Any) -> None:

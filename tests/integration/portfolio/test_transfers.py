@@ -15,7 +15,7 @@ from novadex.ids import id_at
 from novadex.portfolio.service import PortfolioService
 from novadex.portfolio.transfers import TransferService
 from novadex.roles.actor import Actor
-from tests.integration.analytics.records import NOON
+from tests.integration.analytics.records import NOON, drain
 
 UNDOING = """INSERT INTO transfers (id, user_id, kind, asset_id, amount, executed_at, reverses)
     SELECT overlay(id::text PLACING '0' FROM 36)::uuid, user_id, kind, {} FROM transfers"""
@@ -122,7 +122,7 @@ async def test_everyone_sees_their_own(transfers, db, market, users, projection)
     mine, other = users(2)
     for user in (mine, other):
         await transfers.record({"user_id": user, **DEPOSIT}, executed_at=NOON)
-    await projection.step()
+    await drain(projection)
     me = Actor(f"user:{mine}", mine, "user", frozenset({"portfolio.read_own"}))
     own, portfolios = transfers.acting_as(me), PortfolioService(db).acting_as(me)
     (seen,) = (await own.list()).items

@@ -37,12 +37,12 @@ from novadex.roles.roles import Roles
 from novadex.roles.tokens import hash_of, make_token
 from novadex.sessions.records import NewSession
 from novadex.sessions.service import STOLEN, TOKEN_START, SessionService
-from novadex.sessions.store import ASK_AGAIN_S, SessionStore
+from novadex.sessions.store import ASK_AGAIN_S, CachedSession, SessionStore
 from novadex.users.service import UserService
 from tests.conftest import DatabasePair
 from tests.payloads import PAYLOADS
 from tests.servers import ValkeyServer
-from tests.waiting import until
+from tests.waiting import kept, until
 
 ROLES = ("user", "trader", "market_maker", "support", "auditor", "operator", "admin")
 Users = Callable[[int], list[UUID]]
@@ -84,6 +84,11 @@ def make_older(databases: DatabasePair, session: NewSession, by: str) -> None:
 
 async def actor_of(service: SessionService, role: str, user: UUID) -> Actor:
     return Actor(f"user:{user}", user, role, await service._db.companion(Roles).permissions_of(role))
+
+
+async def kept_of(service: SessionService, token: str) -> CachedSession:
+    """What this process keeps of a session."""
+    return await kept(service._store.cache, hash_of(token).hex(), lambda: service.validate(token))
 
 
 async def refused(service: SessionService, token: str) -> bool:
@@ -273,9 +278,7 @@ async def test_a_session_ends_in_the_process_too_when_its_time_has_come(fresh_da
     async with fresh_databases.connection(session_idle_s=60, session_absolute_s=60) as db:
         sessions = SessionService(db)
         made = await sessions.create(users(1)[0])
-        await sessions.validate(made.token)
-        found = sessions._store.cache.peek(hash_of(made.token).hex())
-        assert found is not None
+        found = await kept_of(sessions, made.token)
         assert 0 < found.good_until - datetime.now(UTC).timestamp() <= 60
         found.good_until = 0.0  # as if a minute had passed in this process
         make_older(fresh_databases, made, "61 seconds")
@@ -289,9 +292,7 @@ async def test_use_keeps_a_session_alive_but_not_beyond_its_absolute_end(
     make_older(fresh_databases, made, "1700 seconds")
     sessions._store.cache._l1.clear()
     view = await sessions.validate(made.token)
-    found = sessions._store.cache.peek(hash_of(made.token).hex())
-    assert found is not None
-    sessions._store.touch(found, datetime.now(UTC).timestamp())
+    sessions._store.touch(await kept_of(sessions, made.token), datetime.now(UTC).timestamp())
 
     def lives_on() -> bool:
         [(idle,)] = sql(fresh_databases, "SELECT idle_expires_at - now() FROM user_sessions")
@@ -310,10 +311,7 @@ async def test_noting_use_waits_for_nobody_who_changes_sessions(
     [user] = users(1)
     made = [await sessions.create(user) for _ in range(3)]
     for session in made:
-        await sessions.validate(session.token)
-        found = sessions._store.cache.peek(hash_of(session.token).hex())
-        assert found is not None
-        sessions._store.touch(found, datetime.now(UTC).timestamp() + 1)
+        sessions._store.touch(await kept_of(sessions, session.token), datetime.now(UTC).timestamp() + 1)
     with psycopg.connect(fresh_databases.main_url(None)) as holder:
         holder.execute("SELECT FROM user_sessions WHERE id = %s FOR UPDATE", (made[1].session.id,))
         await sessions._store.close()
