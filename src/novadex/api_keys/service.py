@@ -19,7 +19,7 @@ from novadex.errors import AccessError, ConflictError, NotFoundError, Permission
 from novadex.ids import parse_id
 from novadex.roles.actor import SERVICE, Actor, act_as
 from novadex.roles.roles import NO_PERMISSIONS, Roles
-from novadex.roles.tokens import Randomness, check_form, hash_of, make_token, not_authenticated
+from novadex.roles.tokens import Randomness, cache_key_of, check_form, hash_of, make_token, not_authenticated
 from novadex.storage.connection import DatabaseConnection
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class ApiKeyService:
         allowed: the same for all, so that it tells nothing.
         """
         try:
-            digest = hash_of(key).hex()
+            digest = cache_key_of(key)
         except (AttributeError, UnicodeEncodeError):
             raise not_authenticated() from None
         found = self._store.cache.peek(digest)

@@ -28,7 +28,7 @@ from novadex.errors import (
 from novadex.ids import parse_id
 from novadex.roles.actor import SERVICE, Actor, act_as
 from novadex.roles.roles import NO_PERMISSIONS, Roles
-from novadex.roles.tokens import Randomness, check_form, hash_of, make_token, not_authenticated
+from novadex.roles.tokens import Randomness, cache_key_of, check_form, hash_of, make_token, not_authenticated
 from novadex.sessions.records import NewSession, SessionRecord, SessionView
 from novadex.sessions.store import ASK_AGAIN_S, ROTATED, CachedSession, SessionStore
 from novadex.storage.connection import DatabaseConnection
@@ -131,7 +131,7 @@ class SessionService:
         A token that was replaced by a refresh was stolen by or from whoever shows it: its family ends.
         """
         try:
-            key = hash_of(token).hex()
+            key = cache_key_of(token)
         except (AttributeError, UnicodeEncodeError):
             raise not_authenticated() from None
         found = self._store.cache.peek(key)

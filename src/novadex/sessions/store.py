@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
@@ -72,6 +71,9 @@ class _Stored(msgspec.Struct):
     status: str
 
 
+_STORED = msgspec.msgpack.Decoder(_Stored)
+
+
 class SessionStore:
     """``db.companion(SessionStore)`` gives the one of a connection."""
 
@@ -106,9 +108,9 @@ class SessionStore:
         return single(await self._db.main.query(QUERIES.session_by_key, (key,)))
 
     def _decode(self, document: bytes) -> CachedSession:
-        stored: Any = msgspec.msgpack.decode(document, type=_Stored)
-        session = CachedSession(*(getattr(stored, name) for name in _Stored.__struct_fields__))
+        session = CachedSession(*msgspec.structs.astuple(_STORED.decode(document)))
+        idle_until = session.idle_expires_at.timestamp()
         if session.revoked_at is None and not session.must_renew and session.status == "active":
-            session.good_until = min(session.idle_expires_at, session.expires_at).timestamp()
-        session.touch_at = time.time()
+            session.good_until = min(idle_until, session.expires_at.timestamp())
+        session.touch_at = idle_until - self._idle_s + self._touch_interval_s  # after its last use that was written
         return session
