@@ -160,21 +160,21 @@ class Cache(Generic[V]):
                 self.counts.l1 += 1
                 return entry[0]
         stored = await self._server.get(self._key(key))
-        if stored is not None:
-            entry = self._find(key)
-            if entry is not None and time.monotonic() < entry[1]:
-                self.counts.l1 += 1  # who waited for it too was the first to decode it
-                return entry[0]
-            found = self._taken(key, stored)
-            if found is not None:
-                self.counts.l2 += 1
-                return found[0]
+        entry = self._find(key)
+        if entry is not None and time.monotonic() < entry[1]:
+            self.counts.l1 += 1  # somebody else found it meanwhile
+            return entry[0]
+        found = self._taken(key, stored) if stored is not None else None
+        if found is not None:
+            self.counts.l2 += 1
+            return found[0]
         loading = self._loading.get(key)
         if loading is None:
             loading = asyncio.get_running_loop().create_task(
                 self._load_and_keep(key), name=f"novadex {self.namespace} read"
             )
-            self._loading[key] = loading
+            if time.monotonic() < self._feed.trusted_until:  # else nobody would forget it as the lease begins anew
+                self._loading[key] = loading
             loading.add_done_callback(lambda done: self._after_load(key, done))
         return (await asyncio.shield(loading))[0]
 

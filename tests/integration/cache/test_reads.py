@@ -491,6 +491,56 @@ async def test_without_the_feed_reads_come_from_postgresql_and_are_right(venue, 
     await until(lambda: process.cache.peek(alice) == "aline")
 
 
+async def test_a_load_that_began_while_the_feed_was_lost_is_shared_with_nobody_who_comes_later(
+    venue, alice, proxy, monkeypatch
+):
+    link = await proxy(venue.databases.main_url())
+    process = await venue.process(listen=link.url)
+    await until(process.feed.confirm)
+    asked, answered = asyncio.Event(), asyncio.Event()
+    get = process.cache._server.get
+
+    async def late_answer(key):
+        asked.set()
+        await answered.wait()
+        return await get(key)
+
+    process.cache._server.get = late_answer
+    process.may_return.clear()
+    early = asyncio.create_task(process.read(alice))
+    await asked.wait()
+    monkeypatch.setattr(feed_module, "RECONNECT_S", 1.0)
+    link.cut()
+    await until(lambda: not process.feed.trusted_until)
+    answered.set()
+    await process.has_read.wait()
+    venue.rename(alice, "alina")
+    await until(process.feed.confirm)
+    late = asyncio.create_task(process.read(alice))
+    await until(lambda: process.loads == 2)
+    process.may_return.set()
+    assert (await early, await late) == ("alice", "alina")
+
+
+async def test_who_waited_for_the_cache_server_while_somebody_else_loaded_does_not_load_again(venue, alice):
+    process = await venue.process()
+    await until(process.feed.confirm)
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def late_answer(_key):
+        asked.set()
+        await answered.wait()
+
+    get, process.cache._server.get = process.cache._server.get, late_answer
+    slow = asyncio.create_task(process.read(alice))
+    await asked.wait()
+    process.cache._server.get = get
+    assert await process.read(alice) == "alice"
+    answered.set()
+    assert await slow == "alice"
+    assert process.loads == 1
+
+
 async def test_a_feed_that_stalls_ends_the_lease(venue, alice, proxy):
     link = await proxy(venue.databases.main_url())
     process = await venue.process(listen=link.url)
