@@ -26,6 +26,7 @@ class GapError(Exception):
 class OrderChange(NamedTuple):
     """An event of an order, as far as the book is concerned."""
 
+    market_id: int
     sequence: int
     """Of the market."""
     order_id: str

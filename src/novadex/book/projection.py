@@ -15,6 +15,8 @@ import secrets
 import time
 from collections import deque
 from contextlib import aclosing, suppress
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -32,14 +34,16 @@ from novadex.storage.database import Database
 from novadex.storage.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import AsyncGenerator
 
     from novadex.book.orders import OrderBook
     from novadex.storage.connection import DatabaseConnection
 
 POLL_S = 0.02
 """Between two looks: a difference is published at most this and the time of one round after its commit."""
-EVENTS_MAX = 2_000
+EVENTS_MAX = 1_000
+"""Of one market in one difference."""
+BATCHES_MAX = 10
 """Of one market in one round: a busy market does not keep the others waiting."""
 MARKETS_MAX = 50
 """Markets whose events are read at once, and that are read anew in one round at the start: readers of the others ask
@@ -241,21 +245,41 @@ class BookProjection:
             else:
                 following.append(market_id)
         for start in range(0, len(following), MARKETS_MAX):
-            part = following[start : start + MARKETS_MAX]
-            rows = await session.made(
-                _market_and_change, QUERIES.events, [part, [known[market_id] for market_id in part], EVENTS_MAX]
-            )
-            drained &= len(rows) < EVENTS_MAX
-            for market_id, changes in _by_market(rows):
-                await self._apply(session, publisher, market_id, changes)
-            metrics.book_publish_seconds.observe(time.monotonic() - began)
+            part = {market_id: known[market_id] for market_id in following[start : start + MARKETS_MAX]}
+            drained &= await self._follow_part(session, publisher, part, began)
         for market_id in to_begin[:MARKETS_MAX]:
             await self._rebuild(session, publisher, market_id, "start")
         return drained, len(to_begin) <= MARKETS_MAX
 
-    async def _apply(
-        self, session: Session, publisher: Publisher, market_id: int, changes: Sequence[OrderChange]
-    ) -> None:
+    async def _follow_part(self, session: Session, publisher: Publisher, known: dict[int, int], began: float) -> bool:
+        """Apply and publish the next events of some markets, batch by batch, each read while the one before it is
+        applied; returns whether that were all."""
+        changes = await self._read(session, known)
+        for _ in range(BATCHES_MAX):
+            more = {part[-1].market_id: part[-1].sequence for part in changes if len(part) >= EVENTS_MAX}
+            ahead = asyncio.create_task(self._read(session, more), name="novadex book events") if more else None
+            try:
+                to_rebuild = {
+                    part[0].market_id: why for part in changes if (why := await self._apply(publisher, part))
+                }
+            finally:
+                changes = await ahead if ahead is not None else []
+            for market_id, why in to_rebuild.items():
+                await self._rebuild(session, publisher, market_id, why)
+            metrics.book_publish_seconds.observe(time.monotonic() - began)
+            changes = [part for part in changes if part[0].market_id not in to_rebuild]
+            if not changes:
+                return not more
+        return False
+
+    async def _read(self, session: Session, known: dict[int, int]) -> list[list[OrderChange]]:
+        """The next events behind the sequence of each market, by market."""
+        rows = await session.made(OrderChange, QUERIES.events, [list(known), list(known.values()), EVENTS_MAX])
+        return [list(part) for _, part in groupby(rows, key=attrgetter("market_id"))]
+
+    async def _apply(self, publisher: Publisher, changes: list[OrderChange]) -> str:
+        """Apply and publish events of a market; returns why its book has to be read anew, if it has."""
+        market_id = changes[0].market_id
         book = self._books[market_id]
         try:
             for change in changes:
@@ -263,17 +287,15 @@ class BookProjection:
         except GapError as error:
             metrics.book_gaps.labels("projection").inc()
             log.error("an order event is missing", market_id=market_id, why=str(error))  # noqa: TRY400 - no stack
-            await self._rebuild(session, publisher, market_id, "gap")
-            return
+            return "gap"
         except FinerValueError:
-            await self._rebuild(session, publisher, market_id, "finer price")
-            return
+            return "finer price"
         metrics.book_events.labels(str(self.shard)).inc(len(changes))
         if not await publisher.publish(market_id, book):
-            await self._rebuild(session, publisher, market_id, "cache")
-            return
+            return "cache"
         metrics.book_batches.labels(str(self.shard)).inc()
         self._note_crossed(market_id, crossed=book.levels.crossed)
+        return ""
 
     def _note_crossed(self, market_id: int, *, crossed: bool) -> None:
         if crossed:
@@ -353,14 +375,3 @@ class BookProjection:
         for text in sorted(requests - {ALL}):
             if text.isdecimal() and int(text) % self.shards == self.shard:
                 await self._rebuild(session, publisher, int(text), "asked")
-
-
-def _market_and_change(market_id: int, *columns: Any) -> tuple[int, OrderChange]:
-    return market_id, OrderChange(*columns)
-
-
-def _by_market(rows: Iterable[tuple[int, OrderChange]]) -> Iterable[tuple[int, list[OrderChange]]]:
-    found: dict[int, list[OrderChange]] = {}
-    for market_id, change in rows:
-        found.setdefault(market_id, []).append(change)
-    return found.items()

@@ -15,14 +15,22 @@ for i = 2, 4 do
 end
 local at = 18
 for i = 2, 4 do
+    local put, gone = {}, {}
     for _ = 1, tonumber(ARGV[i + 13]) do
         local field, value = ARGV[at], ARGV[at + 1]
         if value == '0' or value == '' then
-            redis.call('HDEL', KEYS[i], field)
+            gone[#gone + 1] = field
         else
-            redis.call('HSET', KEYS[i], field, value)
+            put[#put + 1], put[#put + 2] = field, value
         end
         at = at + 2
+    end
+    -- Many at once, and no more than fit on the stack.
+    for first = 1, #put, 1000 do
+        redis.call('HSET', KEYS[i], unpack(put, first, math.min(first + 999, #put)))
+    end
+    for first = 1, #gone, 1000 do
+        redis.call('HDEL', KEYS[i], unpack(gone, first, math.min(first + 999, #gone)))
     end
     if ARGV[i + 1] == '0' then
         redis.call('PEXPIRE', KEYS[i], ARGV[14])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 
 class FinerValueError(ValueError):
     """A value has more decimals than the book counts in; ``decimals`` are how many it needs."""
@@ -12,9 +14,10 @@ class FinerValueError(ValueError):
         self.decimals = decimals
 
 
+@lru_cache(maxsize=50_000)
 def to_units(text: str, decimals: int) -> int:
     """A plain decimal number in units of 10^-decimals. ``ValueError`` where it is none, ``FinerValueError`` where
-    it would have to be rounded.
+    it would have to be rounded. The same few prices and sizes come again and again: they are remembered.
 
     >>> to_units("61837.63000000", 2), to_units("0", 18)
     (6183763, 0)

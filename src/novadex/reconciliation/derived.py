@@ -208,7 +208,7 @@ def _brought_up(book: WholeBook, events: Iterable[Row]) -> OrderBook:
     """The published book after the events that came since."""
     fine = _fine_book(book)
     for row in events:
-        fine.apply(OrderChange(*list(row.values())[1:]))
+        fine.apply(OrderChange(*row.values()))
     return fine
 
 

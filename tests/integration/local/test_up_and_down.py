@@ -212,7 +212,7 @@ def _the_api_starts(local: Local) -> bool:
 )
 def test_ctrl_c_during_the_start_leaves_nothing(local, arguments, moment):
     command = local.start(*arguments)
-    wait_for(lambda: moment(local), moment.__name__, 20)
+    wait_for(lambda: moment(local), moment.__name__, 60)
     command.send_signal(signal.SIGINT)
     _, errors = command.communicate(timeout=60)
     assert command.returncode in (0, 130), errors

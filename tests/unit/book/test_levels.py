@@ -113,7 +113,7 @@ def histories(draw):
                 order["left"], order["live"], status = 0, False, "filled"
         events.append(
             OrderChange(
-                sequence, key, kind, status, str(order["price"]), str(order["left"]), order["side"], order["rests"]
+                1, sequence, key, kind, status, str(order["price"]), str(order["left"]), order["side"], order["rests"]
             )
         )
     return events, orders
@@ -142,9 +142,9 @@ def test_random_events_lead_to_the_orders_that_are_live(history):
 def test_a_missing_event_is_a_gap_and_changes_nothing():
     book = OrderBook(4, 0, 0)
     with pytest.raises(GapError):
-        book.apply(OrderChange(6, "a", "placed", "open", "1", "1", "buy", True))
+        book.apply(OrderChange(1, 6, "a", "placed", "open", "1", "1", "buy", True))
     with pytest.raises(FinerValueError):
-        book.apply(OrderChange(5, "a", "placed", "open", "1.5", "1", "buy", True))
+        book.apply(OrderChange(1, 5, "a", "placed", "open", "1.5", "1", "buy", True))
     assert (book.sequence, book.orders, len(book.levels.bids)) == (4, {}, 0)
 
 
