@@ -30,10 +30,10 @@ up: setup  ## start everything, stay in the foreground; Ctrl-C stops it
 down: setup  ## stop everything
 	@$(BIN)/novadex down
 
-test: setup-dev  ## run the test suite: what disturbs whole machines alone, the rest three at a time (JOBS=6: six)
+test: setup-dev  ## run the test suite: what is marked "alone" first, the rest three at a time (JOBS=6: six)
 	@status=0; \
-	$(BIN)/python -m pytest tests/faults || status=1; \
-	$(BIN)/python -m pytest --ignore=tests/faults -n $(or $(JOBS),3) --dist worksteal || status=1; \
+	$(BIN)/python -m pytest -m alone tests/faults || status=1; \
+	$(BIN)/python -m pytest -m "not alone" -n $(or $(JOBS),3) --dist worksteal || status=1; \
 	exit $$status
 
 check: setup-dev  ## format, lint, types, import contract, migrations lint, dead dependencies, generated docs

@@ -7,6 +7,8 @@ import pytest
 from tests.faults.cache_breakage import BREAKAGES
 from tests.faults.cache_campaign import Report, run
 
+pytestmark = pytest.mark.alone
+
 CAMPAIGNS_MAX = 10
 
 

@@ -1,6 +1,10 @@
 """The reconciler finds nothing on a clean run, whatever goes on meanwhile."""
 
+import pytest
+
 from tests.faults.reconciling import run
+
+pytestmark = pytest.mark.alone
 
 
 def test_there_is_no_false_alarm_while_traffic_runs():

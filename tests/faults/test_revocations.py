@@ -15,6 +15,8 @@ from tests.faults.revocation_campaign import MS_MAX, P99_MS_MAX, TROUBLE, run
 from tests.servers import ValkeyServer
 from tests.waiting import until
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize("seed", [1])
 def test_four_processes_refuse_what_was_revoked_within_50_ms_and_at_most_250(seed: int):
