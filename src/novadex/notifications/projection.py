@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from novadex.storage.rows import Row
 
 QUERIES = load_queries(Path(__file__).with_suffix(".sql"))
-BATCH_EVENTS = 500
+BATCH_EVENTS = 1_000
 BATCHES_MAX = 1_000
 """Of one market in one run; what is left is for the next."""
 TOLD = {
@@ -57,23 +57,18 @@ class OrderNotifier:
                 position = await session.value(QUERIES.lock_position, (market_id,))
             if position is None:
                 return 0
-            events = await session.query(QUERIES.next_events, (market_id, position, self._batch_events))
-            if events:
-                drafts = [draft for event in events if (draft := draft_of(event)) is not None]
-                made = await self._maker.make(session, drafts)
-                await session.execute(QUERIES.move_position, (market_id, events[-1].market_sequence))
+            rows = await session.query(QUERIES.next_events, (market_id, position, self._batch_events))
+            looked_at, up_to = rows[0].events, rows[0].up_to
+            if looked_at:
+                made = await self._maker.make(session, [draft_of(row) for row in rows if row.id is not None])
+                await session.execute(QUERIES.move_position, (market_id, up_to))
         count_made(made)
-        return len(events)
+        return looked_at
 
 
-def draft_of(event: Row) -> Draft | None:
-    """What the owner of an order is told of an event; None where it is nothing new to them."""
-    if event.type == "filled":
-        kind = "order_filled" if event.status == "filled" else "order_partially_filled"
-    elif event.type in TOLD and not (event.own and event.type == "cancelled"):
-        kind = TOLD[event.type]
-    else:
-        return None
+def draft_of(event: Row) -> Draft:
+    """What the owner of an order is told of an event."""
+    kind = TOLD.get(event.type) or ("order_filled" if event.status == "filled" else "order_partially_filled")
     fields = {
         "order_id": event.order_id,
         "client_order_id": event.client_order_id,

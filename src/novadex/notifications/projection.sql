@@ -18,20 +18,28 @@ ORDER BY s.market_id;
 SELECT market_sequence FROM notification_positions WHERE market_id = $1 FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: next_events
--- The next events of a market, in order, with what users are told of them. Commits come in the order of the sequence, so
--- what is seen has no gap. own: the user did it, by a session or an API key, or the same hand that placed the order.
-SELECT e.id, e.market_sequence, e.type, e.status, e.order_id, o.user_id, o.client_order_id, m.symbol AS market, o.side,
-    trim_scale(e.quantity)::text AS quantity, trim_scale(e.filled_quantity)::text AS filled_quantity,
-    e.reason, e.occurred_at, e.trade_id, trim_scale(t.base_amount)::text AS amount, trim_scale(t.price)::text AS price,
-    e.actor = o.placed_by OR e.actor = 'user:' || o.user_id::text
-        OR EXISTS (SELECT FROM api_keys k WHERE k.user_id = o.user_id AND e.actor = 'api_key:' || k.id::text) AS own
-FROM order_events e
-JOIN orders o ON o.id = e.order_id
-JOIN markets m ON m.id = e.market_id
-LEFT JOIN trades t ON t.id = e.trade_id
-WHERE e.market_id = $1 AND e.market_sequence > $2
-ORDER BY e.market_sequence
-LIMIT $3;
+-- What users are told of the next events of a market, at most $3 of them, in order: a row each, and the first columns say
+-- how many were looked at and up to which one; a row without id where nothing is told. Commits come in the order of the
+-- sequence, so what is seen has no gap. What the user did is not told: by a session or an API key, or by the same hand
+-- that placed the order.
+WITH batch AS (
+    SELECT * FROM order_events WHERE market_id = $1 AND market_sequence > $2 ORDER BY market_sequence LIMIT $3
+), told AS (
+    SELECT e.id, e.market_sequence, e.type, e.status, e.order_id, o.user_id, o.client_order_id, m.symbol AS market, o.side,
+        trim_scale(e.quantity)::text AS quantity, trim_scale(e.filled_quantity)::text AS filled_quantity,
+        e.reason, e.occurred_at, e.trade_id, trim_scale(t.base_amount)::text AS amount, trim_scale(t.price)::text AS price
+    FROM batch e
+    JOIN orders o ON o.id = e.order_id
+    JOIN markets m ON m.id = e.market_id
+    LEFT JOIN trades t ON t.id = e.trade_id
+    WHERE e.type IN ('filled', 'busted', 'expired', 'rejected')
+        OR e.type = 'cancelled' AND e.actor <> o.placed_by AND e.actor <> 'user:' || o.user_id::text
+            AND NOT EXISTS (SELECT FROM api_keys k WHERE k.user_id = o.user_id AND e.actor = 'api_key:' || k.id::text)
+)
+SELECT looked_at.events, looked_at.up_to, told.*
+FROM (SELECT count(*) AS events, max(market_sequence) AS up_to FROM batch) AS looked_at
+LEFT JOIN told ON true
+ORDER BY told.market_sequence;
 
 -- name: move_position
 -- Users were told up to this event.
