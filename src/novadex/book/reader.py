@@ -121,9 +121,7 @@ class BookReader:
     async def leases(self, market_id: int) -> set[str]:
         """Who publishes the market now: tokens that are believed."""
         life, keys = await self.life(), await self.keys(market_id)
-        found = await asyncio.gather(
-            self._server.get(shard_lease_key(life, market_id % self._shards)), self._server.get(keys.lease)
-        )
+        found = await self._server.get_many(shard_lease_key(life, market_id % self._shards), keys.lease)
         return {token.decode() for token in found if token is not None}
 
     async def lease_of(self, shard: int) -> str | None:
@@ -143,11 +141,8 @@ class BookReader:
     async def top(self, market_id: int) -> Top | None:
         """The best levels by one read of the cache server; None where nobody is at hand who keeps them right."""
         life, keys = await self.life(), await self.keys(market_id)
-        top, seen, *leases = await asyncio.gather(
-            self._server.get(keys.top),
-            self._server.get(keys.seen),
-            self._server.get(shard_lease_key(life, market_id % self._shards)),
-            self._server.get(keys.lease),
+        top, seen, *leases = await self._server.get_many(
+            keys.top, keys.seen, shard_lease_key(life, market_id % self._shards), keys.lease
         )
         if top is not None:
             found = _decoded(decode_top, top)

@@ -185,6 +185,17 @@ class CacheServer:
         """The value, or None. Reads of one moment travel together."""
         if not self.usable:
             return None
+        return await self._wanted(key)
+
+    async def get_many(self, *keys: str) -> list[bytes | None]:
+        """The value of each, or None, as ``get``."""
+        if not self.usable:
+            return [None] * len(keys)
+        wanted = [self._wanted(key) for key in keys]
+        return [await found for found in wanted]
+
+    def _wanted(self, key: str) -> asyncio.Future[bytes | None]:
+        """What is going to be found under a key."""
         self.client()
         loop = asyncio.get_running_loop()
         found: asyncio.Future[bytes | None] = loop.create_future()
@@ -195,7 +206,7 @@ class CacheServer:
             self._waiting[key] = [found]
             if self._batches < BATCHES_MAX and len(self._waiting) == 1:
                 loop.call_soon(self._send)
-        return await found
+        return found
 
     def _send(self) -> None:
         if self._waiting and self._batches < BATCHES_MAX:
