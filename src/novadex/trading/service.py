@@ -251,7 +251,10 @@ class TradingService:
         return await self.orders.record_fill({**fill, **fields} if fill is not None else fields)
 
     async def record_fills(self, fills: Iterable[FillInput]) -> list[Match | NovaDexError]:
-        """Record many, in transactions of at most 500; one outcome for each, in order."""
+        """Record many, in transactions of at most 500; one outcome for each, in order.
+
+        The fills of one fok order as the taker are recorded all together or not at all.
+        """
         return await self.orders.record_fills(fills)
 
     async def bust_trade(self, match_id: UUID | str, *, reason: str) -> Match:

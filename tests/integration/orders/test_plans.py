@@ -92,7 +92,9 @@ def test_hot_queries_read_few_rows_by_index(filled: Any) -> None:
         "owner_of_order": [known[0]],
         "order_by_client_id": [user, "7"],
         "standing_in_block": ["evm:1", 50, 100],
-        "live_ids": [FIRST_ID, user, market, 10],
+        "live_ids": [FIRST_ID, user, market, 10, LAST_ID],
+        "last_live_id": [user, market],
+        "fok_orders": [known],
         "reducing_orders": [[user], [market]],
     }
     for query, parameters in few.items():

@@ -66,6 +66,10 @@ JOIN orders o ON o.id = known.id
 JOIN markets m ON m.id = o.market_id
 JOIN order_events e ON e.id = o.id;
 
+-- name: fok_orders
+-- Which of some orders are filled whole or not at all.
+SELECT id FROM orders WHERE id = ANY($1::uuid[]) AND time_in_force = 'fok';
+
 -- name: placers
 -- The status of those who place orders.
 SELECT id, status FROM users WHERE id = ANY($1::uuid[]);
@@ -222,12 +226,20 @@ ORDER BY e.version
 LIMIT $3;
 
 -- name: live_ids
--- Some live orders above an id, of a user and a market where they are given.
+-- Some live orders above an id and up to $5, of a user and a market where they are given.
 SELECT id FROM orders
-WHERE status IN ('untriggered', 'open', 'partially_filled') AND id > $1
+WHERE status IN ('untriggered', 'open', 'partially_filled') AND id > $1 AND id <= $5
     AND ($2::uuid IS NULL OR user_id = $2) AND ($3::integer IS NULL OR market_id = $3)
 ORDER BY id
 LIMIT $4;
+
+-- name: last_live_id
+-- The last live order, of a user and a market where they are given.
+SELECT id FROM orders
+WHERE status IN ('untriggered', 'open', 'partially_filled')
+    AND ($1::uuid IS NULL OR user_id = $1) AND ($2::integer IS NULL OR market_id = $2)
+ORDER BY id DESC
+LIMIT 1;
 
 -- name: expired_ids
 -- Some live orders whose time is over.
@@ -245,23 +257,26 @@ SELECT id FROM matches WHERE chain = $1 AND block_number = $2 AND undone IS NULL
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text;
 
 -- name: new_prices
--- The lowest and the highest price of what was recorded since transaction $1, in markets that have stops that wait.
+-- The lowest and the highest price of what the venue or another source recorded since transaction $1 and what stands, in
+-- markets that have stops that wait. What users say of their own trades triggers nothing.
 SELECT t.market_id, min(t.executed_at) AS since, min(t.price) AS lowest, max(t.price) AS highest
 FROM trades t
-WHERE t.xid >= $1::text::xid8 AND t.reverses IS NULL
+WHERE t.xid >= $1::text::xid8 AND t.reverses IS NULL AND (t.order_id IS NOT NULL OR t.source IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM matches x WHERE x.id = t.match_id AND x.undone IS NOT NULL)
     AND t.market_id IN (SELECT market_id FROM orders WHERE status = 'untriggered')
 GROUP BY t.market_id;
 
 -- name: prices_since_placed
--- The lowest and the highest price since the oldest of a market's stops that wait was placed.
+-- The lowest and the highest price of such trades since the oldest of a market's stops that wait was placed.
 SELECT s.market_id, s.since, min(t.price) AS lowest, max(t.price) AS highest
 FROM (SELECT market_id, min(created_at) AS since FROM orders WHERE status = 'untriggered' GROUP BY market_id) AS s
-JOIN trades t ON t.market_id = s.market_id AND t.id >= uuid_at(s.since) AND t.reverses IS NULL
+JOIN trades t ON t.market_id = s.market_id AND t.id >= uuid_at(s.since) AND t.reverses IS NULL AND (t.order_id IS NOT NULL OR t.source IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM matches x WHERE x.id = t.match_id AND x.undone IS NOT NULL)
 GROUP BY s.market_id, s.since;
 
 -- name: reached_stops
--- Some stops of market $1 that prices from $2 to $3 reach: buys from below, sells from above, by trades since $4 and
--- since they were placed.
+-- Some stops of market $1 that prices from $2 to $3 reach: buys from below, sells from above, by such trades since $4
+-- and since they were placed.
 SELECT o.id
 FROM orders o
 WHERE o.market_id = $1 AND o.status = 'untriggered'
@@ -269,7 +284,9 @@ WHERE o.market_id = $1 AND o.status = 'untriggered'
     AND EXISTS (
         SELECT FROM trades t
         WHERE t.market_id = $1 AND t.id >= uuid_at(greatest(o.created_at, $4)) AND t.executed_at >= o.created_at
-            AND t.reverses IS NULL AND CASE o.side WHEN 'buy' THEN t.price >= o.stop_price ELSE t.price <= o.stop_price END
+            AND t.reverses IS NULL AND (t.order_id IS NOT NULL OR t.source IS NOT NULL)
+            AND NOT EXISTS (SELECT FROM matches x WHERE x.id = t.match_id AND x.undone IS NOT NULL)
+            AND CASE o.side WHEN 'buy' THEN t.price >= o.stop_price ELSE t.price <= o.stop_price END
     )
 ORDER BY o.id
 LIMIT $5;

@@ -1,12 +1,13 @@
 """Writing a batch of commands to orders: all of them in one transaction, each with its own outcome.
 
-A batch of nothing but new orders is one COPY; triggers do the rest. All else holds the markets of the batch,
+A batch of nothing but new orders is a COPY; triggers do the rest. All else holds the markets of the batch,
 loads what it names, lets the state machine decide, and writes what came of it set by set.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from novadex.storage.queries import load_queries
 from novadex.trading.careful import FastThenCareful, is_missing_partition, months, unwritten
 from novadex.trading.lines import NULL, escaped
 from novadex.trading.markets import QUERIES as TRADE_QUERIES
-from novadex.trading.orders.commands import ChangeOrder, Command, Fill, Place, Undo
+from novadex.trading.orders.commands import ChangeOrder, Command, Fill, FillWhole, Place, Undo
 from novadex.trading.orders.machine import Known, Machine, MarketState, Reducing, Standing
 from novadex.trading.orders.records import Match, Order
 
@@ -37,12 +38,13 @@ if TYPE_CHECKING:
     from novadex.trading.orders.machine import Event
 
 QUERIES = load_queries(Path(__file__).with_name("queries.sql"))
-Outcome = Order | Match | Exception
+Done = Order | Match | list[Match]
+Outcome = Done | Exception
 BYTEA = r"\\x"
 """How COPY's text format begins a bytea."""
 
 
-class OrderWriter(FastThenCareful[Command, Order | Match]):
+class OrderWriter(FastThenCareful[Command, Done]):
     """Writes batches of commands on a connection of its own."""
 
     def __init__(self, database: Database) -> None:
@@ -55,7 +57,8 @@ class OrderWriter(FastThenCareful[Command, Order | Match]):
         metrics.order_batch_commands.observe(len(batch))
         self._again = False
         items = list(batch)
-        fast = all(isinstance(item, Place) and not item.order.reduce_only for item in items)
+        now = datetime.now(UTC)
+        fast = all(isinstance(item, Place) and _is_simple(item.order, now) for item in items)
         outcomes = await self._carry_out(items, fast=fast)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
@@ -70,6 +73,8 @@ class OrderWriter(FastThenCareful[Command, Order | Match]):
                 details = {"order_id": item.order_id}
             case Fill():
                 details = {"match_id": item.id}
+            case FillWhole():
+                details = {"order_id": item.fills[0].taker_order_id}
             case Undo():
                 details = {"match_id": item.match_id}
         return unwritten(error, self._database.name, **details)
@@ -77,16 +82,16 @@ class OrderWriter(FastThenCareful[Command, Order | Match]):
     async def _fast(self, batch: list[Command]) -> list[Outcome]:
         session = await self._session()
         self._again = True
-        lines: list[str] = []
-        orders: list[Outcome] = []
-        for item in batch:
-            if isinstance(item, Place):
-                lines.append(item.line)
-                orders.append(item.order)
-        async with session.copy_in(QUERIES.copy_orders) as copy:
-            await copy.write("".join(lines))
-        metrics.orders_placed.inc(len(lines))
-        return orders
+        placed = [item for item in batch if isinstance(item, Place)]
+        if any(item.id_given or item.order.client_order_id is not None for item in placed):
+            # Another process may be placing the same orders: all writers hold markets first, then take keys.
+            async with session.transaction():
+                await session.query(QUERIES.hold_markets, [[], [], list({item.market.id for item in placed})])
+                await _copy_orders(session, placed)
+        else:
+            await _copy_orders(session, placed)
+        metrics.orders_placed.inc(len(placed))
+        return [item.order for item in placed]
 
     async def _careful(self, batch: list[Command]) -> list[Outcome]:
         session = await self._session()
@@ -119,6 +124,11 @@ class OrderWriter(FastThenCareful[Command, Order | Match]):
         return outcomes
 
 
+def _is_simple(order: Order, now: datetime) -> bool:
+    """Whether nothing but the database's own rules decides whether it is placed."""
+    return not order.reduce_only and (order.expires_at is None or order.expires_at > now)
+
+
 def _carry_out(machine: Machine, item: Command, written: frozenset[UUID]) -> Outcome:
     try:
         match item:
@@ -130,10 +140,25 @@ def _carry_out(machine: Machine, item: Command, written: frozenset[UUID]) -> Out
                 return machine.change(item)
             case Fill():
                 return machine.fill(item)
+            case FillWhole():
+                return machine.fill_whole(item)
             case Undo():
                 return machine.undo(item)
     except NovaDexError as error:
         return error
+
+
+def _fills(batch: list[Command]) -> list[Fill]:
+    fills: list[Fill] = []
+    for item in batch:
+        match item:
+            case Fill():
+                fills.append(item)
+            case FillWhole():
+                fills += item.fills
+            case _:
+                pass
+    return fills
 
 
 # Loading
@@ -144,7 +169,7 @@ async def _load(session: Session, batch: list[Command]) -> Machine:
     machine = Machine(datetime.now(UTC))
     placed = [item for item in batch if isinstance(item, Place)]
     changes = [item for item in batch if isinstance(item, ChangeOrder)]
-    fills = [item for item in batch if isinstance(item, Fill)]
+    fills = _fills(batch)
     undone = [item.match_id for item in batch if isinstance(item, Undo)]
     named = {item.order_id for item in changes}
     for fill in fills:
@@ -177,7 +202,7 @@ async def _load(session: Session, batch: list[Command]) -> Machine:
         await _load_placed(session, machine, placed)
     await _load_orders(session, machine, named)
     if fills:
-        await _load_rates(session, machine, fills)
+        await _load_rates(session, machine, fills, placed)
         await _load_loosest(session, machine, fills)
     await _load_reducing(session, machine, placed, changes)
     return machine
@@ -236,13 +261,15 @@ async def _load_matches(session: Session, machine: Machine, fills: list[Fill], u
             machine.by_source[market_id, match.source, match.source_match_id] = match.id
 
 
-async def _load_rates(session: Session, machine: Machine, fills: list[Fill]) -> None:
+async def _load_rates(session: Session, machine: Machine, fills: list[Fill], placed: list[Place]) -> None:
+    owners = {item.order.id: item.order.user_id for item in placed}
+    owners |= {id: standing.order.user_id for id, standing in machine.orders.items()}
     wanted: set[tuple[UUID, int]] = set()
     for fill in fills:
         for fee, order_id in ((fill.taker_fee, fill.taker_order_id), (fill.maker_fee, fill.maker_order_id)):
-            standing = machine.orders.get(order_id) if order_id is not None else None
-            if fee is None and standing is not None:
-                wanted.add((standing.order.user_id, fill.market.id))
+            owner = owners.get(order_id) if order_id is not None else None
+            if fee is None and owner is not None:
+                wanted.add((owner, fill.market.id))
     if not wanted:
         return
     users, markets = zip(*wanted, strict=True)
@@ -296,10 +323,9 @@ async def _write(session: Session, machine: Machine) -> None:
     writes = machine.writes
     placed_in: dict[int, int] = defaultdict(int)
     if writes.placed:
-        async with session.copy_in(QUERIES.copy_orders) as copy:
-            await copy.write("".join(writes.placed))
-        for line in writes.placed:
-            placed_in[int(line.split("\t", 3)[2])] += 1
+        await _copy_orders(session, writes.placed)
+        for item in writes.placed:
+            placed_in[item.market.id] += 1
     if writes.trades:
         async with session.copy_in(TRADE_QUERIES.copy_trades) as copy:
             await copy.write("".join(writes.trades))
@@ -313,6 +339,15 @@ async def _write(session: Session, machine: Machine) -> None:
     if writes.events:
         async with session.copy_in(QUERIES.copy_events) as copy:
             await copy.write("".join(_event_lines(machine, placed_in)))
+
+
+async def _copy_orders(session: Session, placed: list[Place]) -> None:
+    # All writers take keys in this order: of the client's own name, else of the id.
+    ordered = sorted(
+        placed, key=lambda item: (item.order.user_id.int, item.order.client_order_id or "", item.order.id.int)
+    )
+    async with session.copy_in(QUERIES.copy_orders) as copy:
+        await copy.write("".join([item.line for item in ordered]))
 
 
 def _event_lines(machine: Machine, placed_in: dict[int, int]) -> list[str]:
@@ -365,12 +400,16 @@ async def _write_undone(session: Session, undone: list[Undo], now: datetime) -> 
 
 async def _make_partitions(session: Session, batch: list[Command]) -> bool:
     made = 0
-    executed = [item.executed_at for item in batch if isinstance(item, Fill)]
+    executed = [fill.executed_at for fill in _fills(batch)]
     placed = [time_of(item.order.id) for item in batch if isinstance(item, Place)]
-    for moment in months(executed):
-        made += await session.value(TRADE_QUERIES.ensure_trade_partitions, [moment, moment])
-    for moment in months([*executed, *placed]):
-        made += await session.value(QUERIES.ensure_event_partitions, [moment, moment])
+    for query, moments in (
+        (TRADE_QUERIES.ensure_trade_partitions, executed),
+        (QUERIES.ensure_event_partitions, [*executed, *placed]),
+    ):
+        for moment in months(moments):
+            # Where one cannot be made, the batch is halved until what needs it stands alone.
+            with suppress(errors.DataError):
+                made += await session.value(query, [moment, moment])
     return made > 0
 
 
