@@ -179,3 +179,28 @@ async def test_a_fok_order_whose_block_was_reverted_is_filled_again(service, db,
     await service.record_fill({**fills[1], "block_number": 2})
     assert (await service.get_order(taker.id)).status == "filled"
     assert await violations(db) == {}
+
+
+async def test_reduce_only_counts_what_is_executed_while_its_market_is_held_by_others(service, db, users):
+    holder, seller = users(2)
+    bid, ask = await service.place_order(limit(holder)), await service.place_order(limit(seller, "sell"))
+    await service.record_fill(fill_of(bid, ask, "2"))
+    half = await service.place_order(limit(holder, "sell", quantity="1", reduce_only=True))
+    sale = {"user_id": holder, "market": "SOL/USDC", "base_amount": "1", "price": "1", "quote_amount": "1"}
+    for side, call, outcome in (
+        (
+            "sell",
+            lambda: service.place_order(limit(holder, "sell", quantity="1", reduce_only=True)),
+            "ValidationError",
+        ),
+        ("sell", lambda: service.amend_order(half.id, quantity="0.6"), "Order"),
+        ("buy", lambda: service.amend_order(half.id, quantity="1"), "Order"),
+        ("sell", lambda: service.amend_order(half.id, quantity="1.5"), "ValidationError"),
+    ):
+        async with db.main.transaction() as session:
+            await session.query(QUERIES.hold_markets, [[half.id], [], []])
+            task = asyncio.create_task(call())
+            await until(lambda: db.main.value(WAITING))
+            await service.create_trade(**sale, side=side)
+        [done] = await asyncio.gather(task, return_exceptions=True)
+        assert type(done).__name__ == outcome, (side, done)

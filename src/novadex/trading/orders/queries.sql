@@ -112,11 +112,31 @@ JOIN order_events e ON e.order_id = o.id
 WHERE o.id = ANY($1::uuid[]) AND e.price IS NOT NULL
 GROUP BY o.id;
 
--- name: holdings
--- What users hold of markets by their executions, signed.
-SELECT wanted.user_id, wanted.market_id, coalesce(sum(CASE t.side WHEN 'buy' THEN t.base_amount ELSE -t.base_amount END), 0) AS holding
+-- name: settled_holdings
+-- What users hold of markets by executions of transactions that are final, signed, and below which transaction those
+-- are; also for the users and markets of the reduce-only ones among some orders.
+WITH wanted AS (
+    SELECT * FROM unnest($1::uuid[], $2::integer[]) AS named (user_id, market_id)
+    UNION SELECT user_id, market_id FROM orders WHERE id = ANY($3::uuid[]) AND reduce_only
+), horizon AS (
+    SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xid
+)
+SELECT wanted.user_id, wanted.market_id, horizon.xid::text AS horizon,
+    coalesce(sum(CASE t.side WHEN 'buy' THEN t.base_amount ELSE -t.base_amount END), 0) AS holding
+FROM wanted
+CROSS JOIN horizon
+LEFT JOIN trades t ON t.user_id = wanted.user_id AND t.market_id = wanted.market_id AND t.xid < horizon.xid
+GROUP BY wanted.user_id, wanted.market_id, horizon.xid;
+
+-- name: newer_holdings
+-- What came to the holdings of users in markets by transactions from $3 on.
+WITH newer AS MATERIALIZED ( -- by the log of trades, not by all that the users ever traded
+    SELECT user_id, market_id, CASE side WHEN 'buy' THEN base_amount ELSE -base_amount END AS amount
+    FROM trades WHERE xid >= $3::text::xid8
+)
+SELECT wanted.user_id, wanted.market_id, sum(newer.amount) AS amount
 FROM unnest($1::uuid[], $2::integer[]) AS wanted (user_id, market_id)
-LEFT JOIN trades t ON t.user_id = wanted.user_id AND t.market_id = wanted.market_id
+JOIN newer ON newer.user_id = wanted.user_id AND newer.market_id = wanted.market_id
 GROUP BY wanted.user_id, wanted.market_id;
 
 -- name: reducing_orders

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from psycopg import errors
 from novadex import metrics
 from novadex.errors import NovaDexError, ValidationError
 from novadex.ids import time_of
-from novadex.money import plain
+from novadex.money import EXACT, plain
 from novadex.roles.actor import Actor, act_as
 from novadex.storage.queries import load_queries
 from novadex.trading.careful import FastThenCareful, is_missing_partition, months, unwritten
@@ -29,6 +30,7 @@ from novadex.trading.orders.records import Match, Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from decimal import Decimal
     from uuid import UUID
 
     import psycopg
@@ -113,8 +115,9 @@ class OrderWriter(FastThenCareful[Command, Done]):
             parts: tuple[list[Command], ...] = ([item for item in batch if not isinstance(item, Undo)], undoing)
             done = [iter(await self._transaction(session, part, again=again)) for part in parts]
             return [next(done[isinstance(item, Undo)]) for item in batch]
+        settled = await _settled(session, batch)
         async with session.transaction():
-            machine = await _load(session, batch)
+            machine = await _load(session, batch, settled)
             written = await _written_before(session, batch) if again else frozenset()
             outcomes = [_carry_out(machine, item, written) for item in batch]
             await _write(session, machine)
@@ -164,7 +167,37 @@ def _fills(batch: list[Command]) -> list[Fill]:
 # Loading
 
 
-async def _load(session: Session, batch: list[Command]) -> Machine:
+@dataclass(slots=True)
+class _Settled:
+    """Holdings as of some transaction: summed up before the markets are held, for the sum may take its time."""
+
+    horizon: str = ""
+    holdings: dict[tuple[UUID, int], Decimal] = field(default_factory=dict)
+
+
+async def _settled(session: Session, batch: list[Command]) -> _Settled:
+    """The holdings that reduce-only orders of the batch are measured by."""
+    pairs = {
+        (item.order.user_id, item.market.id) for item in batch if isinstance(item, Place) and item.order.reduce_only
+    }
+    raised = [item.order_id for item in batch if isinstance(item, ChangeOrder) and item.quantity is not None]
+    return await _sum_up(session, pairs, raised)
+
+
+async def _sum_up(session: Session, pairs: set[tuple[UUID, int]], orders: list[UUID]) -> _Settled:
+    if not pairs and not orders:
+        return _Settled()
+    rows = await session.query(QUERIES.settled_holdings, [*_columns(pairs), orders])
+    holdings = {(row.user_id, row.market_id): row.holding for row in rows}
+    return _Settled(rows[0].horizon, holdings) if rows else _Settled()
+
+
+def _columns(pairs: Iterable[tuple[UUID, int]]) -> tuple[list[UUID], list[int]]:
+    pairs = list(pairs)
+    return [user for user, _ in pairs], [market for _, market in pairs]
+
+
+async def _load(session: Session, batch: list[Command], settled: _Settled) -> Machine:
     """Everything that the commands name, as it stands once the markets are held."""
     machine = Machine(datetime.now(UTC))
     placed = [item for item in batch if isinstance(item, Place)]
@@ -204,7 +237,7 @@ async def _load(session: Session, batch: list[Command]) -> Machine:
     if fills:
         await _load_rates(session, machine, fills, placed)
         await _load_loosest(session, machine, fills)
-    await _load_reducing(session, machine, placed, changes)
+    await _load_reducing(session, machine, settled, placed, changes)
     return machine
 
 
@@ -293,17 +326,25 @@ async def _load_loosest(session: Session, machine: Machine, fills: list[Fill]) -
         machine.loosest = {row.id: row.price for row in rows}
 
 
-async def _load_reducing(session: Session, machine: Machine, placed: list[Place], changes: list[ChangeOrder]) -> None:
+async def _load_reducing(
+    session: Session, machine: Machine, settled: _Settled, placed: list[Place], changes: list[ChangeOrder]
+) -> None:
     pairs = {(item.order.user_id, item.market.id) for item in placed if item.order.reduce_only}
     for change in changes:
         standing = machine.orders.get(change.order_id)
-        if change.change == "amended" and standing is not None and standing.order.reduce_only:
+        if change.quantity is not None and standing is not None and standing.order.reduce_only:
             pairs.add((standing.order.user_id, standing.market_id))
     if not pairs:
         return
-    users, markets = (list(column) for column in zip(*pairs, strict=True))
-    for row in await session.query(QUERIES.holdings, [users, markets]):
-        machine.reducing[row.user_id, row.market_id] = Reducing(row.holding)
+    if pairs - settled.holdings.keys():
+        # An order that was committed meanwhile.
+        settled = await _sum_up(session, pairs, [])
+    users, markets = _columns(pairs)
+    for user, market in pairs:
+        machine.reducing[user, market] = Reducing(settled.holdings[user, market])
+    for row in await session.query(QUERIES.newer_holdings, [users, markets, settled.horizon]):
+        reducing = machine.reducing[row.user_id, row.market_id]
+        reducing.holding = EXACT.add(reducing.holding, row.amount)
     ids = [row.id for row in await session.query(QUERIES.reducing_orders, [users, markets])]
     await _load_orders(session, machine, ids)
     for id in ids:
