@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from novadex.errors import ConflictError, NotFoundError
+from novadex.errors import ConflictError, NotFoundError, UnavailableError
 from novadex.ids import id_at, uuid7
 from novadex.trading.orders import service as orders_service
 from novadex.trading.orders.commands import ChangeOrder
@@ -65,6 +65,18 @@ async def test_a_partition_that_cannot_be_made_fails_its_own_order_only(service,
     good = [limit(user), limit(user, id=id_at(datetime(2024, 1, 1, tzinfo=UTC))), limit(user)]
     outcomes = await service.place_orders([good[0], limit(user, id=far), *good[1:]])
     assert [type(outcome).__name__ for outcome in outcomes] == ["Order", "ValidationError", "Order", "Order"]
+    assert await violations(db) == {}
+
+
+async def test_a_partition_that_somebody_is_in_the_way_of_fails_its_own_order_only(service, db, owner_db, users):
+    [user] = users(1)
+    old = limit(user, id=id_at(datetime(2024, 1, 1, tzinfo=UTC)))
+    async with owner_db.main.transaction() as session:
+        await session.execute("LOCK TABLE order_events IN SHARE UPDATE EXCLUSIVE MODE")
+        good, bad, other = await service.place_orders([limit(user), old, limit(user)])
+    assert [good.status, other.status] == ["open", "open"]
+    assert isinstance(bad, UnavailableError)
+    assert (await service.place_order(old)).id == old["id"]
     assert await violations(db) == {}
 
 

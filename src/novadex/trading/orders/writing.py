@@ -7,7 +7,6 @@ loads what it names, lets the state machine decide, and writes what came of it s
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ from novadex.ids import time_of
 from novadex.money import EXACT, plain
 from novadex.roles.actor import Actor, act_as
 from novadex.storage.queries import load_queries
-from novadex.trading.careful import FastThenCareful, is_missing_partition, months, unwritten
+from novadex.trading.careful import FastThenCareful, is_missing_partition, unwritten
 from novadex.trading.lines import NULL, escaped
 from novadex.trading.markets import QUERIES as TRADE_QUERIES
 from novadex.trading.orders.commands import ChangeOrder, Command, Fill, FillWhole, Place, Undo
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from novadex.storage.database import Database
+    from novadex.storage.queries import Query
     from novadex.storage.session import Session
     from novadex.trading.orders.machine import Event
 
@@ -101,8 +101,17 @@ class OrderWriter(FastThenCareful[Command, Done]):
         try:
             return await self._transaction(session, batch, again=again)
         except (errors.IntegrityError, errors.DataError) as error:
-            if is_missing_partition(error) and await _make_partitions(session, batch):
-                return await self._careful(batch)
+            if is_missing_partition(error):
+                made, failed = await _make_partitions(session, batch)
+                if failed:
+                    rest = [item for index, item in enumerate(batch) if index not in failed]
+                    outcomes = iter(await self._careful(rest) if rest else [])
+                    return [
+                        self._unwritten(failed[index], item) if index in failed else next(outcomes)
+                        for index, item in enumerate(batch)
+                    ]
+                if made:
+                    return await self._careful(batch)
             if len(batch) == 1:
                 return [_refusal(error)]
             middle = len(batch) // 2
@@ -439,19 +448,28 @@ async def _write_undone(session: Session, undone: list[Undo], now: datetime) -> 
         )
 
 
-async def _make_partitions(session: Session, batch: list[Command]) -> bool:
+async def _make_partitions(session: Session, batch: list[Command]) -> tuple[bool, dict[int, Exception]]:
+    """Whether some were missing and are made, and which commands are of a month whose own cannot be made."""
+    wanted: dict[tuple[str, int, int], tuple[Query, datetime, list[int]]] = {}
+    for index, item in enumerate(batch):
+        executed = [fill.executed_at for fill in _fills([item])]
+        written = [*executed, time_of(item.order.id)] if isinstance(item, Place) else executed
+        for query, moments in (
+            (TRADE_QUERIES.ensure_trade_partitions, executed),
+            (QUERIES.ensure_event_partitions, written),
+        ):
+            for moment in moments:
+                wanted.setdefault((query.name, moment.year, moment.month), (query, moment, []))[-1].append(index)
     made = 0
-    executed = [fill.executed_at for fill in _fills(batch)]
-    placed = [time_of(item.order.id) for item in batch if isinstance(item, Place)]
-    for query, moments in (
-        (TRADE_QUERIES.ensure_trade_partitions, executed),
-        (QUERIES.ensure_event_partitions, [*executed, *placed]),
-    ):
-        for moment in months(moments):
-            # Where one cannot be made, the batch is halved until what needs it stands alone.
-            with suppress(errors.DataError):
-                made += await session.value(query, [moment, moment])
-    return made > 0
+    failed: dict[int, Exception] = {}
+    for query, moment, indexes in wanted.values():
+        try:
+            made += await session.value(query, [moment, moment])
+        except errors.DataError as error:
+            failed |= dict.fromkeys(indexes, _refusal(error))
+        except errors.LockNotAvailable as error:
+            failed |= dict.fromkeys(indexes, error)
+    return made > 0, failed
 
 
 def _refusal(error: psycopg.Error) -> Exception:
