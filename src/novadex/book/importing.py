@@ -31,6 +31,7 @@ from novadex.trading.importing.reading_thread import in_thread
 from novadex.trading.importing.records import ImportFailedError
 from novadex.trading.importing.source_file import open_source
 from novadex.trading.markets import Markets
+from novadex.trading.prepare import check_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,11 +119,12 @@ async def import_book(
 ) -> BookImportReport:
     """Replay a captured stream into a market's book, which shows the exchange's from then on.
 
-    Raises ``ImportFailedError`` for a bad line (unless they are skipped) and a file without a snapshot,
-    ``ConflictError`` where another import is at work in the market.
+    Raises ``ValidationError`` for a wrong ``source``, ``ImportFailedError`` for a bad line (unless they are skipped)
+    and a file without a snapshot, ``ConflictError`` where another import is at work in the market.
     """
     if on_error not in ("stop", "skip"):
         raise ValidationError(f"on_error must be stop or skip, got {on_error[:40]!r}.", field="on_error")
+    check_source(source)
     markets = Markets(db)
     found = await (markets.add(market) if create_market else markets.get(market))
     opened = open_source(file)

@@ -25,7 +25,7 @@ from novadex.book.documents import (
     top_of,
 )
 from novadex.book.levels import Levels
-from novadex.book.orders import RestingOrder
+from novadex.book.orders import OrderBook, RestingOrder
 from novadex.book.publisher import SERVER_GONE
 from novadex.book.store import QUERIES, LevelsAt, read_levels, read_orders
 from novadex.cache.cache import Caches
@@ -36,7 +36,6 @@ from novadex.trading.markets import Markets
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from novadex.book.orders import OrderBook
     from novadex.book.records import Source
     from novadex.storage.connection import DatabaseConnection
 
@@ -129,6 +128,10 @@ class BookReader:
         token = await self._server.get(shard_lease_key(await self.life(), shard))
         return None if token is None else token.decode()
 
+    async def imported(self, market_id: int) -> bool:
+        """Whether an import publishes the market now."""
+        return await self._server.get((await self.keys(market_id)).lease) is not None
+
     async def ask_to_rebuild(self, shard: int, what: str) -> bool:
         """Ask the projector of a shard, if there is one, to read a market's book, or ``all``, anew."""
         life = await self.life()
@@ -220,12 +223,14 @@ class BookReader:
         return found
 
     async def recorded_orders(self, market_id: int) -> OrderBook:
-        """The orders from PostgreSQL."""
+        """The orders from PostgreSQL; none where the market shows another exchange's book."""
         async with self._db.main.transaction("repeatable read", read_only=True) as session:
             market = await session.one(QUERIES.market, [market_id])
             if market is None:
                 raise NotFoundError(f"There is no market {market_id}.", market=market_id)
             self._life = await session.value(QUERIES.life)
+            if market.external:
+                return OrderBook(market.sequence, market.price_decimals, market.base_decimals)
             return await read_orders(session, market)
 
     async def _load(self, market_id: int) -> tuple[LevelsAt, str]:

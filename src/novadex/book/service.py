@@ -18,7 +18,7 @@ from novadex.book.reader import BookReader
 from novadex.book.records import Book, BookOrder, Level
 from novadex.book.store import QUERIES, LevelsAt
 from novadex.book.units import to_text
-from novadex.errors import TimeoutExceededError, ValidationError
+from novadex.errors import ConflictError, TimeoutExceededError, ValidationError
 from novadex.storage.connection import DatabaseConnection
 
 if TYPE_CHECKING:
@@ -97,14 +97,21 @@ class BookService:
 
     async def rebuild(self, market: str | None = None) -> dict[str, Any]:
         """Read a book, or all, anew from PostgreSQL into the cache server. The worker does it; where none runs, this
-        does it once. Returns how many, in how many seconds, and by whom."""
+        does it once. Books that an import keeps are left to it. Returns how many, in how many seconds, and by whom.
+
+        Raises ``ConflictError`` for one market where an import is at work."""
         began = time.monotonic()
         shards = self._db.settings.book_shards
         wanted = [await self._reader.market_id(market)] if market else await self._all_ids()
+        imported = {market_id for market_id in wanted if await self._reader.imported(market_id)}
+        if market and imported:
+            raise ConflictError(
+                f"An import keeps the book of {market}.", hint="Wait for it, or end it.", market=market
+            )
         before = {market_id: await self._epoch_of(market_id) for market_id in wanted}
         if market is None:
             # Markets without a published book have none to read anew: no order was ever placed there.
-            before = {market_id: epoch for market_id, epoch in before.items() if epoch}
+            before = {market_id: epoch for market_id, epoch in before.items() if epoch and market_id not in imported}
         asked = [
             await self._reader.ask_to_rebuild(shard, ALL if market is None else str(wanted[0]))
             for shard in (range(shards) if market is None else [wanted[0] % shards])

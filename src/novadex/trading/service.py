@@ -213,7 +213,8 @@ class TradingService:
     async def cancel_all_orders(
         self, *, user_id: UUID | str | None = None, market: str | None = None, reason: str | None = None
     ) -> int:
-        """Cancel the live orders of a user, of a market, of both, or all, 500 in a transaction; returns how many."""
+        """Cancel the orders of a user, of a market, of both, or all that live when it begins, 500 in a transaction;
+        returns how many."""
         return await self.orders.cancel_all(user_id=user_id, market=market, reason=reason)
 
     async def reject_order(self, id: UUID | str, *, reason: str) -> Order:
@@ -233,8 +234,8 @@ class TradingService:
         return await self.orders.expire_due(now)
 
     async def trigger_stops(self) -> int:
-        """Trigger the stops that trades reached since they were placed: buys at or above their price, sells at or
-        below. Returns how many. The worker does it all the time."""
+        """Trigger the stops that fills, or trades of a source, reached since they were placed: buys at or above their
+        price, sells at or below. Returns how many. The worker does it all the time."""
         return await self.orders.trigger_stops()
 
     async def set_mark_price(self, market: str, price: Decimal | str | int) -> int:
@@ -251,7 +252,10 @@ class TradingService:
         return await self.orders.record_fill({**fill, **fields} if fill is not None else fields)
 
     async def record_fills(self, fills: Iterable[FillInput]) -> list[Match | NovaDexError]:
-        """Record many, in transactions of at most 500; one outcome for each, in order."""
+        """Record many, in transactions of at most 500; one outcome for each, in order.
+
+        The fills of one fok order as the taker are recorded all together or not at all.
+        """
         return await self.orders.record_fills(fills)
 
     async def bust_trade(self, match_id: UUID | str, *, reason: str) -> Match:

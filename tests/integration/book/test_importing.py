@@ -15,8 +15,9 @@ import pytest
 import redis
 
 from novadex.book.importing import import_book
+from novadex.book.reader import BookReader
 from novadex.book.service import BookService
-from novadex.errors import ConflictError, NotFoundError
+from novadex.errors import ConflictError, NotFoundError, ValidationError
 from novadex.trading.importing.records import ImportFailedError
 from tests.captures import Exchange
 from tests.integration.book.test_projection import from_cache, shown
@@ -114,6 +115,34 @@ async def test_the_worker_keeps_an_imported_book_published(books, project, order
     await until(own_again)
 
 
+async def test_another_exchanges_book_has_no_orders_wherever_it_is_read(books, orders, market, tmp_path, cache_url):
+    orders.place("buy", 7, 1)
+    await import_book(books._db, written(tmp_path, Exchange(5, updates=30).lines()), "BTC/USDT")
+    with redis.Redis.from_url(cache_url) as server:
+        server.flushall()
+    assert await books.get_orders("BTC/USDT") == []
+    await books.show_own_orders("BTC/USDT")
+    assert len(await books.get_orders("BTC/USDT")) == 1
+
+
+async def test_a_rebuild_leaves_books_to_their_imports(books, project, market, tmp_path, cache_url):
+    await import_book(books._db, written(tmp_path, Exchange(5, updates=30).lines()), "BTC/USDT")
+    await project()
+
+    async def published() -> bool:
+        return await from_cache(books, market) is not None
+
+    await until(published)
+    lease = (await books._db.companion(BookReader).keys(market.id)).lease
+    with redis.Redis.from_url(cache_url) as server:
+        server.set(lease, "somebody", px=60_000)
+        with pytest.raises(ConflictError, match="import keeps the book of BTC/USDT"):
+            await books.rebuild("BTC/USDT")
+        assert (await books.rebuild())["books"] == 0
+        server.delete(lease)
+    assert (await books.rebuild("BTC/USDT"))["books"] == 1
+
+
 async def test_bad_lines_are_named(books, market, tmp_path):
     lines = Exchange(1, updates=50).lines()
     bad = next(n for n, line in enumerate(lines) if "depthUpdate" in line and n > 60)
@@ -133,6 +162,10 @@ async def test_bad_lines_are_named(books, market, tmp_path):
         await import_book(books._db, written(tmp_path, ["{}", "x" * 9_000_000]), "BTC/USDT")
     with pytest.raises(NotFoundError):
         await import_book(books._db, file, "ETH/USDT")
+    with pytest.raises(ValidationError, match="source must be"):
+        await import_book(books._db, file, "ETH/USDT", create_market=True, source="A b")
+    with pytest.raises(NotFoundError):
+        await books.get_book("ETH/USDT")
 
 
 async def test_one_import_into_a_market_at_a_time(books, market, tmp_path):

@@ -238,7 +238,7 @@ async def test_orders_expire_and_stops_are_triggered(service, db, users, market)
     assert await service.expire_orders(soon + timedelta(seconds=1)) == 1
     assert (await service.get_order(short.id)).status == "expired"
 
-    async def trade(price: str, when: datetime | None = None) -> None:
+    async def trade(price: str, when: datetime | None = None, source: str | None = "venue") -> None:
         await service.create_trade(
             user_id=seller,
             market="SOL/USDC",
@@ -247,6 +247,7 @@ async def test_orders_expire_and_stops_are_triggered(service, db, users, market)
             quote_amount=price,
             price=price,
             **({"executed_at": when} if when else {}),
+            **({"source": source, "source_trade_id": str(uuid7())} if source else {}),
         )
 
     await trade("130")
@@ -256,6 +257,8 @@ async def test_orders_expire_and_stops_are_triggered(service, db, users, market)
     assert await service.trigger_stops() == 0
     await trade("119.9")
     assert await service.trigger_stops() == 0
+    await trade("120", source=None)
+    assert await service.trigger_stops() == await TradingService(db).trigger_stops() == 0
     await trade("120")
     assert await service.trigger_stops() == 1
     assert [(await service.get_order(order.id)).status for order in (buy, sell)] == ["open", "untriggered"]
@@ -265,6 +268,25 @@ async def test_orders_expire_and_stops_are_triggered(service, db, users, market)
     # Another worker, that saw none of it: what it finds is triggered already.
     assert await TradingService(db).trigger_stops() == 0
     assert (await service.reject_order(sell.id, reason="no funds")).status == "rejected"
+
+
+async def test_an_execution_that_was_undone_triggers_no_stop(service, db, users):
+    buyer, seller = users(2)
+    stop = await service.place_order(limit(buyer, type="stop_limit", stop_price="120", price="130"))
+    for busted in (True, False):
+        assert await service.trigger_stops() == 0
+        bid = await service.place_order(limit(buyer, price="120"))
+        ask = await service.place_order(limit(seller, "sell", price="120"))
+        match = await service.record_fill(fill_of(ask, bid, price="120"))
+        if busted:
+            await service.bust_trade(match.id, reason="typo")
+            await service.create_trade(
+                user_id=seller, market="SOL/USDC", side="sell", base_amount="1", quote_amount="119", price="119",
+                source="venue", source_trade_id="1",
+            )  # fmt: skip
+        assert await TradingService(db).trigger_stops() == (not busted)
+    assert await service.trigger_stops() == 0
+    assert (await service.get_order(stop.id)).status == "open"
 
 
 async def test_pages_of_orders_and_events_are_whole(service, users):

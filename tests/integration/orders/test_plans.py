@@ -30,7 +30,10 @@ FILL = f"""
         executed_at)
     SELECT id, market_id, id, 'venue', client_order_id, 'evm:1', client_order_id::bigint / 3,
         decode(repeat('00', 16), 'hex'), now() FROM orders;
-    ANALYZE orders, order_events, matches, users, markets;
+    INSERT INTO trades (id, user_id, market_id, base_decimals, quote_decimals, side, base_amount, quote_amount, price,
+        executed_at)
+    SELECT id, user_id, market_id, 9, 6, 'buy', 1, 5, 5, to_timestamp(uuid_time_ms(id) / 1000.0) FROM orders;
+    ANALYZE orders, order_events, matches, trades, users, markets;
 """
 
 
@@ -46,7 +49,10 @@ def filled(make_databases: Any) -> Any:
     markets = [add_market(pair.main_url("owner"), symbol, 9, 6) for symbol in ("SOL/USDC", "ETH/USDC")]
     users = add_users(pair.main_url("owner"), 2)
     with psycopg.connect(pair.main_url(None), autocommit=True) as superuser:
-        superuser.execute("SELECT ensure_partitions('order_events', '2025-12-01Z', '2025-12-31Z')")
+        superuser.execute(
+            "SELECT ensure_partitions(name, '2025-12-01Z', '2025-12-31Z')"
+            " FROM unnest('{order_events,trades}'::regclass[]) AS name"
+        )
         # Written in by the client: there are several statements.
         values = {"a": users[0], "b": users[1], "market": markets[0].id}
         psycopg.ClientCursor(superuser).execute(FILL, values)  # type: ignore[arg-type]
@@ -68,7 +74,7 @@ def rows_read(connection: Any, query: str, parameters: list[Any]) -> int:
         for child in node.get("Plans", []):
             yield from nodes(child)
 
-    big = ("orders", "order_events", "matches")
+    big = ("orders", "order_events", "matches", "trades")
     scans = [node for node in nodes(row[0][0]["Plan"]) if node.get("Relation Name", "").startswith(big)]
     assert scans, query
     whole = [node for node in scans if node["Node Type"] == "Seq Scan" and node["Actual Loops"] > 0]
@@ -92,7 +98,9 @@ def test_hot_queries_read_few_rows_by_index(filled: Any) -> None:
         "owner_of_order": [known[0]],
         "order_by_client_id": [user, "7"],
         "standing_in_block": ["evm:1", 50, 100],
-        "live_ids": [FIRST_ID, user, market, 10],
+        "live_ids": [FIRST_ID, user, market, 10, LAST_ID],
+        "last_live_id": [user, market],
+        "fok_orders": [known],
         "reducing_orders": [[user], [market]],
     }
     for query, parameters in few.items():
@@ -100,6 +108,19 @@ def test_hot_queries_read_few_rows_by_index(filled: Any) -> None:
         assert rows_read(connection, query, parameters) <= limit, query
     assert rows_read(connection, "expired_ids", ["2020-01-01Z", 100]) == 0
     assert rows_read(connection, "hold_markets", [known, [order_id(5)], [market]]) <= 40
+
+
+def test_what_is_summed_up_while_a_market_is_held_is_new(filled: Any) -> None:
+    """However much the user has traded before."""
+    connection, market, _ = filled
+    horizon = connection.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text").fetchone()[0]
+    owner = connection.execute("SELECT user_id FROM orders WHERE market_id = %s LIMIT 1", [market]).fetchone()[0]
+    assert rows_read(connection, "newer_holdings", [[owner], [market], horizon]) == 0
+    cursor = psycopg.RawCursor(connection)
+    cursor.execute(QUERIES.settled_holdings.sql, [[owner], [market], []])
+    [(*whose, settled, holding)] = cursor.fetchall()
+    assert (whose, holding) == ([owner, market], ORDERS / 2)
+    assert int(settled) >= int(horizon)
 
 
 @pytest.mark.parametrize(

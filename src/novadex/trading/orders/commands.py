@@ -73,6 +73,13 @@ class Fill:
 
 
 @dataclass(slots=True)
+class FillWhole:
+    """The fills of one fok order: all of them, or none."""
+
+    fills: list[Fill]
+
+
+@dataclass(slots=True)
 class Undo:
     """A match that did not happen after all."""
 
@@ -82,4 +89,4 @@ class Undo:
     actor: str
 
 
-Command = Place | ChangeOrder | Fill | Undo
+Command = Place | ChangeOrder | Fill | FillWhole | Undo

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from novadex.errors import ConflictError, NotFoundError, NovaDexError, UsageError, ValidationError
@@ -19,7 +19,7 @@ from novadex.trading.lines import copy_line
 from novadex.trading.orders.records import LIVE, EventType, Match, Order, OrderStatus
 
 if TYPE_CHECKING:
-    from novadex.trading.orders.commands import ChangeOrder, Fill, Place, Undo
+    from novadex.trading.orders.commands import ChangeOrder, Fill, FillWhole, Place, Undo
     from novadex.trading.records import Side
 
 STRICTNESS = {"active": 1, "post_only": 2, "cancel_only": 3, "halted": 4}
@@ -101,7 +101,7 @@ class Reducing:
 class Writes:
     """What a batch comes to."""
 
-    placed: list[str] = field(default_factory=list)
+    placed: list[Place] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     trades: list[str] = field(default_factory=list)
     filled: list[Fill] = field(default_factory=list)
@@ -159,7 +159,7 @@ class Machine:
         self.known[order.id] = Known(order, order.quantity, order.price)
         if order.client_order_id is not None:
             self.by_client[order.user_id, order.client_order_id] = order.id
-        self.writes.placed.append(command.line)
+        self.writes.placed.append(command)
         return order
 
     def _placed_before(self, command: Place, known: Known) -> Order:
@@ -193,7 +193,7 @@ class Machine:
             other = self.orders[id].order
             if other.id != order.id and other.side == order.side and other.live:
                 claimed = EXACT.add(claimed, other.remaining_quantity)
-        holding = reducing.holding if order.side == "sell" else -reducing.holding
+        holding = reducing.holding if order.side == "sell" else EXACT.minus(reducing.holding)
         available = EXACT.subtract(holding, claimed)
         if EXACT.subtract(quantity, order.filled_quantity) > available:
             raise ValidationError(
@@ -209,7 +209,10 @@ class Machine:
     def change(self, command: ChangeOrder) -> Order:
         """Amend, cancel, reject, trigger or expire; what is so already stays as it is."""
         standing = self.orders.get(command.order_id)
-        if standing is None or (command.owner is not None and standing.order.user_id != command.owner):
+        # Its market is not held where it was placed after the markets of the batch were looked up.
+        if standing is None or standing.market_id not in self.markets:
+            raise no_order(command.order_id)
+        if command.owner is not None and standing.order.user_id != command.owner:
             raise no_order(command.order_id)
         order, market = standing.order, self.markets[standing.market_id]
         change = command.change
@@ -278,8 +281,9 @@ class Machine:
 
     # Fills
 
-    def fill(self, command: Fill) -> Match:
-        """Both orders, both executions; the same again gives the match that is there."""
+    def fill(self, command: Fill, *, in_part: bool = False) -> Match:
+        """Both orders, both executions; the same again gives the match that is there. ``in_part``: the others that
+        fill a fok taker whole come with it."""
         known = self._matched_before(command)
         if known is not None:
             return known
@@ -288,7 +292,10 @@ class Machine:
         if command.maker_order_id is not None:
             maker = self._order_to_fill(command, command.maker_order_id, "maker_order_id")
             self._check_pair(command, taker.order, maker.order)
-        self._check_taker(command, taker.order)
+            _require_whole(maker.order, command.base_amount)
+        self._check_taker(taker.order)
+        if not in_part:
+            _require_whole(taker.order, command.base_amount)
         market = self.markets[taker.market_id]
         taker_fee = self._fee(command, command.taker_fee, taker.order.user_id, taker=True)
         maker_fee = self._fee(command, command.maker_fee, maker.order.user_id, taker=False) if maker else None
@@ -319,6 +326,35 @@ class Machine:
             self.by_source[market.id, match.source, match.source_match_id] = match.id
         self.writes.filled.append(command)
         return match
+
+    def fill_whole(self, command: FillWhole) -> list[Match]:
+        """The fills of one fok order, which it met several makers by: all of them, or none."""
+        writes, order_id = self.writes, command.fills[0].taker_order_id
+        rows: tuple[list[Any], ...] = (writes.events, writes.trades, writes.filled)
+        lengths = [len(written) for written in rows]
+        orders = {
+            id: self.orders[id]
+            for fill in command.fills
+            for id in (fill.taker_order_id, fill.maker_order_id)
+            if id is not None and id in self.orders
+        }
+        holdings = {key: reducing.holding for key, reducing in self.reducing.items()}
+        try:
+            matches = [self.fill(fill, in_part=True) for fill in command.fills]
+            if len(writes.filled) > lengths[-1]:
+                _require_whole(self.orders[order_id].order, _ZERO)
+        except NovaDexError:
+            for fill in writes.filled[lengths[-1] :]:
+                del self.matches[fill.id]
+                if fill.source is not None and fill.source_match_id is not None:
+                    del self.by_source[fill.market.id, fill.source, fill.source_match_id]
+            for written, length in zip(rows, lengths, strict=True):
+                del written[length:]
+            self.orders |= orders
+            for key, holding in holdings.items():
+                self.reducing[key].holding = holding
+            raise
+        return matches
 
     def _matched_before(self, command: Fill) -> Match | None:
         known = self.matches.get(command.id)
@@ -377,16 +413,11 @@ class Machine:
             )
 
     @staticmethod
-    def _check_taker(command: Fill, taker: Order) -> None:
+    def _check_taker(taker: Order) -> None:
         if taker.post_only:
             raise ConflictError(
                 f"The order {taker.id} is post_only: it is never the taker.",
                 hint="Are taker and maker exchanged?",
-                order_id=taker.id,
-            )
-        if taker.time_in_force == "fok" and command.base_amount != taker.quantity:
-            raise ConflictError(
-                f"The order {taker.id} is fok: it is filled whole, {plain(taker.quantity)}, or not at all.",
                 order_id=taker.id,
             )
 
@@ -443,7 +474,7 @@ class Machine:
     def undo(self, command: Undo) -> Match:
         """Reverse a match by compensating rows; one that is undone in that way already stays as it is."""
         known = self.matches.get(command.match_id)
-        if known is None:
+        if known is None or self.orders[known[0].taker_order_id].market_id not in self.markets:
             raise no_match(command.match_id)
         match, request_hash = known
         if match.undone == command.undone:
@@ -488,7 +519,7 @@ class Machine:
                     quantity = EXACT.subtract(quantity, amount)
         reversal_id = reversal_of(trade_id, match)
         self.writes.reversals.append((trade_id, reversal_id))
-        self._hold(order.user_id, standing.market_id, order.side, -amount)
+        self._hold(order.user_id, standing.market_id, order.side, EXACT.minus(amount))
         self._step(
             standing,
             reversal_id,
@@ -506,7 +537,7 @@ class Machine:
     def _hold(self, user_id: UUID, market_id: int, side: Side, amount: Decimal) -> None:
         reducing = self.reducing.get((user_id, market_id))
         if reducing is not None:
-            reducing.holding = EXACT.add(reducing.holding, amount if side == "buy" else -amount)
+            reducing.holding = EXACT.add(reducing.holding, amount if side == "buy" else EXACT.minus(amount))
 
     def _step(
         self,
@@ -602,6 +633,16 @@ def _cannot(order: Order, change: str, hint: str | None = None) -> UsageError:
         order_id=order.id,
         status=order.status,
     )
+
+
+def _require_whole(order: Order, amount: Decimal) -> None:
+    """Raise where a fok order would be filled in part. What was taken back by a reverted block may come again."""
+    if order.time_in_force == "fok" and amount != order.remaining_quantity:
+        raise ConflictError(
+            f"The order {order.id} is fok: it is filled whole, {plain(order.quantity)}, or not at all.",
+            hint="Where it met several makers, report all its fills in one call of record_fills.",
+            order_id=order.id,
+        )
 
 
 def _require_open(market: MarketState, *, post_only: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime
 from decimal import ROUND_DOWN, Decimal
 from hashlib import blake2b
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
 from novadex.errors import ValidationError
-from novadex.ids import id_at, parse_id, uuid7
+from novadex.ids import id_at, parse_id, time_of_ms, uuid7
 from novadex.money import EXACT, PRICE_DECIMALS_MAX, decimals_of, parse_amount, parse_signed_amount, plain, rounded
 from novadex.trading.lines import NULL, escaped
 from novadex.trading.orders.commands import Fill, Place
 from novadex.trading.orders.records import Order, OrderType, TimeInForce
 from novadex.trading.prepare import (
+    AHEAD_MS_MAX,
     SIDES,
     TYPES,
     check_amounts,
@@ -39,6 +41,9 @@ CLIENT_ORDER_ID_LENGTH_MAX = 64
 REASON_LENGTH_MAX = 500
 SOURCE_MATCH_ID_LENGTH_MAX = 128
 BLOCK_BOUND = 2**63
+AGE_YEARS_MAX = 10
+"""How old a given id of an order may be: each month of them is a partition of events."""
+_YEAR_MS = 365.25 * 86_400_000
 _CHAIN = re.compile(r"[a-z0-9-]{1,32}(:[a-zA-Z0-9-]{1,64})?")
 
 
@@ -64,7 +69,7 @@ class OrderInput(TypedDict, total=False):
     client_order_id: str
     """A name of the client's own, unique per user: a retry with the same name finds the first order."""
     id: UUID | str
-    """A UUIDv7 made by the caller, for the same purpose."""
+    """A UUIDv7 made by the caller, for the same purpose: of the last 10 years, at most 5 minutes ahead."""
 
 
 class FillInput(TypedDict, total=False):
@@ -125,7 +130,7 @@ def prepare_order(fields: Mapping[str, Any], market: Market, placed_by: str) -> 
     price, price_text = _price_if(kind in {"limit", "stop_limit"}, fields, "price", kind)
     stop_price, stop_text = _price_if(kind in {"stop", "stop_limit"}, fields, "stop_price", kind)
     now = datetime.now(UTC)
-    expires_at = _expiry(get("expires_at"), time_in_force, now)
+    expires_at = _expiry(get("expires_at"), time_in_force)
     user_id = parse_id(required(fields, "user_id"), "user_id")
     client_order_id = get("client_order_id")
     if client_order_id is not None:
@@ -283,23 +288,33 @@ def _price_if(wanted: bool, fields: Mapping[str, Any], name: str, kind: str) -> 
     return checked_price(required(fields, name), name)
 
 
-def _expiry(value: Any, time_in_force: str, now: datetime) -> datetime | None:
+def _expiry(value: Any, time_in_force: str) -> datetime | None:
+    # In the past it may be a retry: only who finds no such order refuses it.
     if time_in_force != "gtt":
         if value is not None:
             raise ValidationError(f"Only gtt orders expire, this one is {time_in_force}.", field="expires_at")
         return None
     if value is None:
         raise ValidationError("expires_at is missing: a gtt order needs it.", field="expires_at")
-    expires_at = parse_moment(value, "expires_at")
-    if expires_at <= now:
-        raise ValidationError(f"expires_at is in the past: {expires_at.isoformat()}.", field="expires_at")
-    return expires_at
+    return parse_moment(value, "expires_at")
 
 
 def _given_id(value: Any) -> UUID:
     id = parse_id(value, "id")
     check_version(id)
-    return id
+    milliseconds, now_ms = id.int >> 80, time.time() * 1000
+    if milliseconds > now_ms + AHEAD_MS_MAX:
+        wrong = "more than 5 minutes ahead of this machine's clock"
+    elif milliseconds < now_ms - AGE_YEARS_MAX * _YEAR_MS:
+        wrong = f"more than {AGE_YEARS_MAX} years ago"
+    else:
+        return id
+    shown = time_of_ms(milliseconds).isoformat() if milliseconds < 10**14 else milliseconds
+    raise ValidationError(
+        f"id carries the time {shown}, {wrong}.",
+        field="id",
+        hint="Make it with novadex.ids.uuid7() when the order is placed. Or is a clock wrong?",
+    )
 
 
 def _flag(value: Any, field: str) -> bool:

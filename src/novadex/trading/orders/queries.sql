@@ -66,6 +66,10 @@ JOIN orders o ON o.id = known.id
 JOIN markets m ON m.id = o.market_id
 JOIN order_events e ON e.id = o.id;
 
+-- name: fok_orders
+-- Which of some orders are filled whole or not at all.
+SELECT id FROM orders WHERE id = ANY($1::uuid[]) AND time_in_force = 'fok';
+
 -- name: placers
 -- The status of those who place orders.
 SELECT id, status FROM users WHERE id = ANY($1::uuid[]);
@@ -108,11 +112,31 @@ JOIN order_events e ON e.order_id = o.id
 WHERE o.id = ANY($1::uuid[]) AND e.price IS NOT NULL
 GROUP BY o.id;
 
--- name: holdings
--- What users hold of markets by their executions, signed.
-SELECT wanted.user_id, wanted.market_id, coalesce(sum(CASE t.side WHEN 'buy' THEN t.base_amount ELSE -t.base_amount END), 0) AS holding
+-- name: settled_holdings
+-- What users hold of markets by executions of transactions that are final, signed, and below which transaction those
+-- are; also for the users and markets of the reduce-only ones among some orders.
+WITH wanted AS (
+    SELECT * FROM unnest($1::uuid[], $2::integer[]) AS named (user_id, market_id)
+    UNION SELECT user_id, market_id FROM orders WHERE id = ANY($3::uuid[]) AND reduce_only
+), horizon AS (
+    SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xid
+)
+SELECT wanted.user_id, wanted.market_id, horizon.xid::text AS horizon,
+    coalesce(sum(CASE t.side WHEN 'buy' THEN t.base_amount ELSE -t.base_amount END), 0) AS holding
+FROM wanted
+CROSS JOIN horizon
+LEFT JOIN trades t ON t.user_id = wanted.user_id AND t.market_id = wanted.market_id AND t.xid < horizon.xid
+GROUP BY wanted.user_id, wanted.market_id, horizon.xid;
+
+-- name: newer_holdings
+-- What came to the holdings of users in markets by transactions from $3 on.
+WITH newer AS MATERIALIZED ( -- by the log of trades, not by all that the users ever traded
+    SELECT user_id, market_id, CASE side WHEN 'buy' THEN base_amount ELSE -base_amount END AS amount
+    FROM trades WHERE xid >= $3::text::xid8
+)
+SELECT wanted.user_id, wanted.market_id, sum(newer.amount) AS amount
 FROM unnest($1::uuid[], $2::integer[]) AS wanted (user_id, market_id)
-LEFT JOIN trades t ON t.user_id = wanted.user_id AND t.market_id = wanted.market_id
+JOIN newer ON newer.user_id = wanted.user_id AND newer.market_id = wanted.market_id
 GROUP BY wanted.user_id, wanted.market_id;
 
 -- name: reducing_orders
@@ -222,12 +246,20 @@ ORDER BY e.version
 LIMIT $3;
 
 -- name: live_ids
--- Some live orders above an id, of a user and a market where they are given.
+-- Some live orders above an id and up to $5, of a user and a market where they are given.
 SELECT id FROM orders
-WHERE status IN ('untriggered', 'open', 'partially_filled') AND id > $1
+WHERE status IN ('untriggered', 'open', 'partially_filled') AND id > $1 AND id <= $5
     AND ($2::uuid IS NULL OR user_id = $2) AND ($3::integer IS NULL OR market_id = $3)
 ORDER BY id
 LIMIT $4;
+
+-- name: last_live_id
+-- The last live order, of a user and a market where they are given.
+SELECT id FROM orders
+WHERE status IN ('untriggered', 'open', 'partially_filled')
+    AND ($1::uuid IS NULL OR user_id = $1) AND ($2::integer IS NULL OR market_id = $2)
+ORDER BY id DESC
+LIMIT 1;
 
 -- name: expired_ids
 -- Some live orders whose time is over.
@@ -245,23 +277,26 @@ SELECT id FROM matches WHERE chain = $1 AND block_number = $2 AND undone IS NULL
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text;
 
 -- name: new_prices
--- The lowest and the highest price of what was recorded since transaction $1, in markets that have stops that wait.
+-- The lowest and the highest price of what the venue or another source recorded since transaction $1 and what stands, in
+-- markets that have stops that wait. What users say of their own trades triggers nothing.
 SELECT t.market_id, min(t.executed_at) AS since, min(t.price) AS lowest, max(t.price) AS highest
 FROM trades t
-WHERE t.xid >= $1::text::xid8 AND t.reverses IS NULL
+WHERE t.xid >= $1::text::xid8 AND t.reverses IS NULL AND (t.order_id IS NOT NULL OR t.source IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM matches x WHERE x.id = t.match_id AND x.undone IS NOT NULL)
     AND t.market_id IN (SELECT market_id FROM orders WHERE status = 'untriggered')
 GROUP BY t.market_id;
 
 -- name: prices_since_placed
--- The lowest and the highest price since the oldest of a market's stops that wait was placed.
+-- The lowest and the highest price of such trades since the oldest of a market's stops that wait was placed.
 SELECT s.market_id, s.since, min(t.price) AS lowest, max(t.price) AS highest
 FROM (SELECT market_id, min(created_at) AS since FROM orders WHERE status = 'untriggered' GROUP BY market_id) AS s
-JOIN trades t ON t.market_id = s.market_id AND t.id >= uuid_at(s.since) AND t.reverses IS NULL
+JOIN trades t ON t.market_id = s.market_id AND t.id >= uuid_at(s.since) AND t.reverses IS NULL AND (t.order_id IS NOT NULL OR t.source IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM matches x WHERE x.id = t.match_id AND x.undone IS NOT NULL)
 GROUP BY s.market_id, s.since;
 
 -- name: reached_stops
--- Some stops of market $1 that prices from $2 to $3 reach: buys from below, sells from above, by trades since $4 and
--- since they were placed.
+-- Some stops of market $1 that prices from $2 to $3 reach: buys from below, sells from above, by such trades since $4
+-- and since they were placed.
 SELECT o.id
 FROM orders o
 WHERE o.market_id = $1 AND o.status = 'untriggered'
@@ -269,7 +304,9 @@ WHERE o.market_id = $1 AND o.status = 'untriggered'
     AND EXISTS (
         SELECT FROM trades t
         WHERE t.market_id = $1 AND t.id >= uuid_at(greatest(o.created_at, $4)) AND t.executed_at >= o.created_at
-            AND t.reverses IS NULL AND CASE o.side WHEN 'buy' THEN t.price >= o.stop_price ELSE t.price <= o.stop_price END
+            AND t.reverses IS NULL AND (t.order_id IS NOT NULL OR t.source IS NOT NULL)
+            AND NOT EXISTS (SELECT FROM matches x WHERE x.id = t.match_id AND x.undone IS NOT NULL)
+            AND CASE o.side WHEN 'buy' THEN t.price >= o.stop_price ELSE t.price <= o.stop_price END
     )
 ORDER BY o.id
 LIMIT $5;

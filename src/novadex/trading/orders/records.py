@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 
+from novadex.money import EXACT
 from novadex.trading.records import Side
 
 OrderType = Literal["limit", "market", "stop", "stop_limit"]
@@ -50,7 +51,7 @@ class Order:
     @property
     def remaining_quantity(self) -> Decimal:
         """What can still be filled while it lives."""
-        return self.quantity - self.filled_quantity
+        return EXACT.subtract(self.quantity, self.filled_quantity)
 
     @property
     def live(self) -> bool:

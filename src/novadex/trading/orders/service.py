@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
@@ -14,7 +15,7 @@ from novadex.ids import parse_id
 from novadex.roles.actor import SERVICE, Actor
 from novadex.storage.group_commit import GroupCommitter
 from novadex.trading.markets import Markets, check_limit
-from novadex.trading.orders.commands import ChangeOrder, Command, Undo
+from novadex.trading.orders.commands import ChangeOrder, Command, Fill, FillWhole, Undo
 from novadex.trading.orders.machine import no_match, no_order
 from novadex.trading.orders.prepare import (
     FILL_FIELDS,
@@ -29,7 +30,7 @@ from novadex.trading.orders.prepare import (
     prepare_order,
 )
 from novadex.trading.orders.records import Match, Order, OrderEvent
-from novadex.trading.orders.writing import QUERIES, OrderWriter
+from novadex.trading.orders.writing import QUERIES, Done, OrderWriter
 from novadex.trading.prepare import check_text, market_symbol
 from novadex.trading.records import Market, Page
 
@@ -57,7 +58,7 @@ class Orders:
         self._prices_seen: dict[str, str] = {}
         """``xid``: up to which transaction trades were looked at for stops; shared by all who act for somebody."""
         settings = db.settings
-        self._committer: GroupCommitter[Command, Order | Match] = GroupCommitter(
+        self._committer: GroupCommitter[Command, Done] = GroupCommitter(
             lambda: OrderWriter(db.main),
             batch_max=settings.group_commit_batch_max,
             queue_max=settings.group_commit_queue_max,
@@ -123,8 +124,13 @@ class Orders:
             self._actor.require_for(whose or owner, "orders.place_own", "orders.cancel_any")
         market_id = (await self.market(market)).id if market is not None else None
 
+        # Up to the last one of now: else this had no end while orders keep coming.
+        last = await self._db.main.value(QUERIES.last_live_id, [whose, market_id])
+        if last is None:
+            return 0
+
         async def some(after: UUID) -> list[UUID]:
-            rows = await self._db.main.query(QUERIES.live_ids, [after, whose, market_id, BULK_BATCH_COMMANDS])
+            rows = await self._db.main.query(QUERIES.live_ids, [after, whose, market_id, BULK_BATCH_COMMANDS, last])
             return [row.id for row in rows]
 
         return await self._change_all(
@@ -148,7 +154,38 @@ class Orders:
 
     async def record_fills(self, fills: Iterable[FillInput]) -> list[Match | NovaDexError]:
         self._actor.require("orders.report")
-        return await self._bulk(self._prepare_fill, fills)
+        outcomes: list[Any] = []
+        prepared: dict[int, Fill] = {}
+        for index, fields in enumerate(fills):
+            outcomes.append(None)
+            try:
+                prepared[index] = await self._prepare_fill(fields)
+            except UsageError as error:
+                outcomes[index] = error
+        commands = await self._together(prepared)
+        async with _writer(self._db) as writer:
+            for start in range(0, len(commands), BULK_BATCH_COMMANDS):
+                await _write_waiting(writer, commands[start : start + BULK_BATCH_COMMANDS], outcomes)
+        return outcomes
+
+    async def _together(self, fills: dict[int, Fill]) -> list[tuple[list[int], Command]]:
+        """The fills as commands: those of one fok order are one."""
+        count = Counter(fill.taker_order_id for fill in fills.values())
+        several = [id for id, times in count.items() if times > 1]
+        rows = await self._db.main.query(QUERIES.fok_orders, [several]) if several else []
+        fok: dict[UUID, tuple[list[int], FillWhole]] = {row.id: ([], FillWhole([])) for row in rows}
+        commands: list[tuple[list[int], Command]] = []
+        for index, fill in fills.items():
+            whole = fok.get(fill.taker_order_id)
+            if whole is None:
+                commands.append(([index], fill))
+                continue
+            indexes, command = whole
+            if not indexes:
+                commands.append(whole)
+            indexes.append(index)
+            command.fills.append(fill)
+        return commands
 
     async def bust(self, match_id: UUID | str, *, reason: str) -> Match:
         self._actor.require("orders.report")
@@ -308,7 +345,7 @@ class Orders:
             self._actor.require_for(command.order.user_id, "orders.place_own", "orders.place_any")
         return command
 
-    async def _prepare_fill(self, fields: Mapping[str, Any]) -> Command:
+    async def _prepare_fill(self, fields: Mapping[str, Any]) -> Fill:
         market = await self.market(market_symbol(fields, FILL_FIELDS, "A fill"))
         return prepare_fill(fields, market, self._actor.name)
 
@@ -350,16 +387,17 @@ class Orders:
     ) -> list[Any]:
         """Many commands; one outcome for each, in order."""
         outcomes: list[Any] = []
-        waiting: list[tuple[int, Command]] = []
+        waiting: list[tuple[list[int], Command]] = []
         async with _writer(self._db) as writer:
             for index, fields in enumerate(inputs):
                 outcomes.append(None)
                 try:
-                    waiting.append((index, await prepare(fields)))
+                    waiting.append(([index], await prepare(fields)))
                 except UsageError as error:
                     outcomes[index] = error
                 if len(waiting) >= BULK_BATCH_COMMANDS:
                     await _write_waiting(writer, waiting, outcomes)
+                    waiting = []
             await _write_waiting(writer, waiting, outcomes)
         return outcomes
 
@@ -398,12 +436,14 @@ class _writer:  # noqa: N801 - a context manager that reads like a function
         await self._writer.close()
 
 
-async def _write_waiting(writer: OrderWriter, waiting: list[tuple[int, Command]], outcomes: list[Any]) -> None:
+async def _write_waiting(writer: OrderWriter, waiting: list[tuple[list[int], Command]], outcomes: list[Any]) -> None:
+    """Write commands and put what came of each where its inputs stood."""
     if waiting:
         written = await writer.write([command for _, command in waiting])
-        for (index, _), outcome in zip(waiting, written, strict=True):
-            outcomes[index] = outcome
-        waiting.clear()
+        for (indexes, _), outcome in zip(waiting, written, strict=True):
+            each = outcome if isinstance(outcome, list) else [outcome] * len(indexes)
+            for index, one in zip(indexes, each, strict=True):
+                outcomes[index] = one
 
 
 def _version(cursor: str | None) -> int:

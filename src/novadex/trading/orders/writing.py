@@ -1,12 +1,13 @@
 """Writing a batch of commands to orders: all of them in one transaction, each with its own outcome.
 
-A batch of nothing but new orders is one COPY; triggers do the rest. All else holds the markets of the batch,
+A batch of nothing but new orders is a COPY; triggers do the rest. All else holds the markets of the batch,
 loads what it names, lets the state machine decide, and writes what came of it set by set.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,33 +17,36 @@ from psycopg import errors
 from novadex import metrics
 from novadex.errors import NovaDexError, ValidationError
 from novadex.ids import time_of
-from novadex.money import plain
+from novadex.money import EXACT, plain
 from novadex.roles.actor import Actor, act_as
 from novadex.storage.queries import load_queries
-from novadex.trading.careful import FastThenCareful, is_missing_partition, months, unwritten
+from novadex.trading.careful import FastThenCareful, is_missing_partition, unwritten
 from novadex.trading.lines import NULL, escaped
 from novadex.trading.markets import QUERIES as TRADE_QUERIES
-from novadex.trading.orders.commands import ChangeOrder, Command, Fill, Place, Undo
+from novadex.trading.orders.commands import ChangeOrder, Command, Fill, FillWhole, Place, Undo
 from novadex.trading.orders.machine import Known, Machine, MarketState, Reducing, Standing
 from novadex.trading.orders.records import Match, Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from decimal import Decimal
     from uuid import UUID
 
     import psycopg
 
     from novadex.storage.database import Database
+    from novadex.storage.queries import Query
     from novadex.storage.session import Session
     from novadex.trading.orders.machine import Event
 
 QUERIES = load_queries(Path(__file__).with_name("queries.sql"))
-Outcome = Order | Match | Exception
+Done = Order | Match | list[Match]
+Outcome = Done | Exception
 BYTEA = r"\\x"
 """How COPY's text format begins a bytea."""
 
 
-class OrderWriter(FastThenCareful[Command, Order | Match]):
+class OrderWriter(FastThenCareful[Command, Done]):
     """Writes batches of commands on a connection of its own."""
 
     def __init__(self, database: Database) -> None:
@@ -55,7 +59,8 @@ class OrderWriter(FastThenCareful[Command, Order | Match]):
         metrics.order_batch_commands.observe(len(batch))
         self._again = False
         items = list(batch)
-        fast = all(isinstance(item, Place) and not item.order.reduce_only for item in items)
+        now = datetime.now(UTC)
+        fast = all(isinstance(item, Place) and _is_simple(item.order, now) for item in items)
         outcomes = await self._carry_out(items, fast=fast)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
@@ -70,6 +75,8 @@ class OrderWriter(FastThenCareful[Command, Order | Match]):
                 details = {"order_id": item.order_id}
             case Fill():
                 details = {"match_id": item.id}
+            case FillWhole():
+                details = {"order_id": item.fills[0].taker_order_id}
             case Undo():
                 details = {"match_id": item.match_id}
         return unwritten(error, self._database.name, **details)
@@ -77,16 +84,16 @@ class OrderWriter(FastThenCareful[Command, Order | Match]):
     async def _fast(self, batch: list[Command]) -> list[Outcome]:
         session = await self._session()
         self._again = True
-        lines: list[str] = []
-        orders: list[Outcome] = []
-        for item in batch:
-            if isinstance(item, Place):
-                lines.append(item.line)
-                orders.append(item.order)
-        async with session.copy_in(QUERIES.copy_orders) as copy:
-            await copy.write("".join(lines))
-        metrics.orders_placed.inc(len(lines))
-        return orders
+        placed = [item for item in batch if isinstance(item, Place)]
+        if any(item.id_given or item.order.client_order_id is not None for item in placed):
+            # Another process may be placing the same orders: all writers hold markets first, then take keys.
+            async with session.transaction():
+                await session.query(QUERIES.hold_markets, [[], [], list({item.market.id for item in placed})])
+                await _copy_orders(session, placed)
+        else:
+            await _copy_orders(session, placed)
+        metrics.orders_placed.inc(len(placed))
+        return [item.order for item in placed]
 
     async def _careful(self, batch: list[Command]) -> list[Outcome]:
         session = await self._session()
@@ -94,8 +101,17 @@ class OrderWriter(FastThenCareful[Command, Order | Match]):
         try:
             return await self._transaction(session, batch, again=again)
         except (errors.IntegrityError, errors.DataError) as error:
-            if is_missing_partition(error) and await _make_partitions(session, batch):
-                return await self._careful(batch)
+            if is_missing_partition(error):
+                made, failed = await _make_partitions(session, batch)
+                if failed:
+                    rest = [item for index, item in enumerate(batch) if index not in failed]
+                    outcomes = iter(await self._careful(rest) if rest else [])
+                    return [
+                        self._unwritten(failed[index], item) if index in failed else next(outcomes)
+                        for index, item in enumerate(batch)
+                    ]
+                if made:
+                    return await self._careful(batch)
             if len(batch) == 1:
                 return [_refusal(error)]
             middle = len(batch) // 2
@@ -108,8 +124,9 @@ class OrderWriter(FastThenCareful[Command, Order | Match]):
             parts: tuple[list[Command], ...] = ([item for item in batch if not isinstance(item, Undo)], undoing)
             done = [iter(await self._transaction(session, part, again=again)) for part in parts]
             return [next(done[isinstance(item, Undo)]) for item in batch]
+        settled = await _settled(session, batch)
         async with session.transaction():
-            machine = await _load(session, batch)
+            machine = await _load(session, batch, settled)
             written = await _written_before(session, batch) if again else frozenset()
             outcomes = [_carry_out(machine, item, written) for item in batch]
             await _write(session, machine)
@@ -117,6 +134,11 @@ class OrderWriter(FastThenCareful[Command, Order | Match]):
         metrics.order_fills_recorded.inc(len(machine.writes.filled))
         metrics.order_matches_undone.inc(len(machine.writes.undone))
         return outcomes
+
+
+def _is_simple(order: Order, now: datetime) -> bool:
+    """Whether nothing but the database's own rules decides whether it is placed."""
+    return not order.reduce_only and (order.expires_at is None or order.expires_at > now)
 
 
 def _carry_out(machine: Machine, item: Command, written: frozenset[UUID]) -> Outcome:
@@ -130,21 +152,66 @@ def _carry_out(machine: Machine, item: Command, written: frozenset[UUID]) -> Out
                 return machine.change(item)
             case Fill():
                 return machine.fill(item)
+            case FillWhole():
+                return machine.fill_whole(item)
             case Undo():
                 return machine.undo(item)
     except NovaDexError as error:
         return error
 
 
+def _fills(batch: list[Command]) -> list[Fill]:
+    fills: list[Fill] = []
+    for item in batch:
+        match item:
+            case Fill():
+                fills.append(item)
+            case FillWhole():
+                fills += item.fills
+            case _:
+                pass
+    return fills
+
+
 # Loading
 
 
-async def _load(session: Session, batch: list[Command]) -> Machine:
+@dataclass(slots=True)
+class _Settled:
+    """Holdings as of some transaction: summed up before the markets are held, for the sum may take its time."""
+
+    horizon: str = ""
+    holdings: dict[tuple[UUID, int], Decimal] = field(default_factory=dict)
+
+
+async def _settled(session: Session, batch: list[Command]) -> _Settled:
+    """The holdings that reduce-only orders of the batch are measured by."""
+    pairs = {
+        (item.order.user_id, item.market.id) for item in batch if isinstance(item, Place) and item.order.reduce_only
+    }
+    raised = [item.order_id for item in batch if isinstance(item, ChangeOrder) and item.quantity is not None]
+    return await _sum_up(session, pairs, raised)
+
+
+async def _sum_up(session: Session, pairs: set[tuple[UUID, int]], orders: list[UUID]) -> _Settled:
+    if not pairs and not orders:
+        return _Settled()
+    rows = await session.query(QUERIES.settled_holdings, [*_columns(pairs), orders])
+    holdings = {(row.user_id, row.market_id): row.holding for row in rows}
+    return _Settled(rows[0].horizon, holdings) if rows else _Settled()
+
+
+def _columns(pairs: Iterable[tuple[UUID, int]]) -> tuple[list[UUID], list[int]]:
+    pairs = list(pairs)
+    return [user for user, _ in pairs], [market for _, market in pairs]
+
+
+async def _load(session: Session, batch: list[Command], settled: _Settled) -> Machine:
     """Everything that the commands name, as it stands once the markets are held."""
     machine = Machine(datetime.now(UTC))
     placed = [item for item in batch if isinstance(item, Place)]
     changes = [item for item in batch if isinstance(item, ChangeOrder)]
-    fills = [item for item in batch if isinstance(item, Fill)]
+    fills = _fills(batch)
     undone = [item.match_id for item in batch if isinstance(item, Undo)]
     named = {item.order_id for item in changes}
     for fill in fills:
@@ -177,9 +244,9 @@ async def _load(session: Session, batch: list[Command]) -> Machine:
         await _load_placed(session, machine, placed)
     await _load_orders(session, machine, named)
     if fills:
-        await _load_rates(session, machine, fills)
+        await _load_rates(session, machine, fills, placed)
         await _load_loosest(session, machine, fills)
-    await _load_reducing(session, machine, placed, changes)
+    await _load_reducing(session, machine, settled, placed, changes)
     return machine
 
 
@@ -236,13 +303,15 @@ async def _load_matches(session: Session, machine: Machine, fills: list[Fill], u
             machine.by_source[market_id, match.source, match.source_match_id] = match.id
 
 
-async def _load_rates(session: Session, machine: Machine, fills: list[Fill]) -> None:
+async def _load_rates(session: Session, machine: Machine, fills: list[Fill], placed: list[Place]) -> None:
+    owners = {item.order.id: item.order.user_id for item in placed}
+    owners |= {id: standing.order.user_id for id, standing in machine.orders.items()}
     wanted: set[tuple[UUID, int]] = set()
     for fill in fills:
         for fee, order_id in ((fill.taker_fee, fill.taker_order_id), (fill.maker_fee, fill.maker_order_id)):
-            standing = machine.orders.get(order_id) if order_id is not None else None
-            if fee is None and standing is not None:
-                wanted.add((standing.order.user_id, fill.market.id))
+            owner = owners.get(order_id) if order_id is not None else None
+            if fee is None and owner is not None:
+                wanted.add((owner, fill.market.id))
     if not wanted:
         return
     users, markets = zip(*wanted, strict=True)
@@ -266,17 +335,25 @@ async def _load_loosest(session: Session, machine: Machine, fills: list[Fill]) -
         machine.loosest = {row.id: row.price for row in rows}
 
 
-async def _load_reducing(session: Session, machine: Machine, placed: list[Place], changes: list[ChangeOrder]) -> None:
+async def _load_reducing(
+    session: Session, machine: Machine, settled: _Settled, placed: list[Place], changes: list[ChangeOrder]
+) -> None:
     pairs = {(item.order.user_id, item.market.id) for item in placed if item.order.reduce_only}
     for change in changes:
         standing = machine.orders.get(change.order_id)
-        if change.change == "amended" and standing is not None and standing.order.reduce_only:
+        if change.quantity is not None and standing is not None and standing.order.reduce_only:
             pairs.add((standing.order.user_id, standing.market_id))
     if not pairs:
         return
-    users, markets = (list(column) for column in zip(*pairs, strict=True))
-    for row in await session.query(QUERIES.holdings, [users, markets]):
-        machine.reducing[row.user_id, row.market_id] = Reducing(row.holding)
+    if pairs - settled.holdings.keys():
+        # An order that was committed meanwhile.
+        settled = await _sum_up(session, pairs, [])
+    users, markets = _columns(pairs)
+    for user, market in pairs:
+        machine.reducing[user, market] = Reducing(settled.holdings[user, market])
+    for row in await session.query(QUERIES.newer_holdings, [users, markets, settled.horizon]):
+        reducing = machine.reducing[row.user_id, row.market_id]
+        reducing.holding = EXACT.add(reducing.holding, row.amount)
     ids = [row.id for row in await session.query(QUERIES.reducing_orders, [users, markets])]
     await _load_orders(session, machine, ids)
     for id in ids:
@@ -296,10 +373,9 @@ async def _write(session: Session, machine: Machine) -> None:
     writes = machine.writes
     placed_in: dict[int, int] = defaultdict(int)
     if writes.placed:
-        async with session.copy_in(QUERIES.copy_orders) as copy:
-            await copy.write("".join(writes.placed))
-        for line in writes.placed:
-            placed_in[int(line.split("\t", 3)[2])] += 1
+        await _copy_orders(session, writes.placed)
+        for item in writes.placed:
+            placed_in[item.market.id] += 1
     if writes.trades:
         async with session.copy_in(TRADE_QUERIES.copy_trades) as copy:
             await copy.write("".join(writes.trades))
@@ -313,6 +389,15 @@ async def _write(session: Session, machine: Machine) -> None:
     if writes.events:
         async with session.copy_in(QUERIES.copy_events) as copy:
             await copy.write("".join(_event_lines(machine, placed_in)))
+
+
+async def _copy_orders(session: Session, placed: list[Place]) -> None:
+    # All writers take keys in this order: of the client's own name, else of the id.
+    ordered = sorted(
+        placed, key=lambda item: (item.order.user_id.int, item.order.client_order_id or "", item.order.id.int)
+    )
+    async with session.copy_in(QUERIES.copy_orders) as copy:
+        await copy.write("".join([item.line for item in ordered]))
 
 
 def _event_lines(machine: Machine, placed_in: dict[int, int]) -> list[str]:
@@ -363,15 +448,28 @@ async def _write_undone(session: Session, undone: list[Undo], now: datetime) -> 
         )
 
 
-async def _make_partitions(session: Session, batch: list[Command]) -> bool:
+async def _make_partitions(session: Session, batch: list[Command]) -> tuple[bool, dict[int, Exception]]:
+    """Whether some were missing and are made, and which commands are of a month whose own cannot be made."""
+    wanted: dict[tuple[str, int, int], tuple[Query, datetime, list[int]]] = {}
+    for index, item in enumerate(batch):
+        executed = [fill.executed_at for fill in _fills([item])]
+        written = [*executed, time_of(item.order.id)] if isinstance(item, Place) else executed
+        for query, moments in (
+            (TRADE_QUERIES.ensure_trade_partitions, executed),
+            (QUERIES.ensure_event_partitions, written),
+        ):
+            for moment in moments:
+                wanted.setdefault((query.name, moment.year, moment.month), (query, moment, []))[-1].append(index)
     made = 0
-    executed = [item.executed_at for item in batch if isinstance(item, Fill)]
-    placed = [time_of(item.order.id) for item in batch if isinstance(item, Place)]
-    for moment in months(executed):
-        made += await session.value(TRADE_QUERIES.ensure_trade_partitions, [moment, moment])
-    for moment in months([*executed, *placed]):
-        made += await session.value(QUERIES.ensure_event_partitions, [moment, moment])
-    return made > 0
+    failed: dict[int, Exception] = {}
+    for query, moment, indexes in wanted.values():
+        try:
+            made += await session.value(query, [moment, moment])
+        except errors.DataError as error:
+            failed |= dict.fromkeys(indexes, _refusal(error))
+        except errors.LockNotAvailable as error:
+            failed |= dict.fromkeys(indexes, error)
+    return made > 0, failed
 
 
 def _refusal(error: psycopg.Error) -> Exception:

@@ -13,7 +13,7 @@ import pytest
 
 from novadex.errors import ConflictError, NotFoundError, ValidationError
 from novadex.ids import uuid7
-from novadex.trading.orders.commands import ChangeOrder, Fill, Place, Undo
+from novadex.trading.orders.commands import ChangeOrder, Fill, FillWhole, Place, Undo
 from novadex.trading.orders.machine import Machine, MarketState, Reducing, Standing
 from novadex.trading.orders.prepare import prepare_fill, prepare_order
 from novadex.trading.orders.records import LIVE, Order
@@ -128,6 +128,50 @@ def test_what_is_no_fill_is_refused() -> None:
         found.fill(filled(replace(bid, id=uuid7()), ask))
     assert len(found.writes.events) == before
     assert found.fill(filled(bid, found.place(placed(BUYER, "sell")), allow_self_trade=True)).base_amount == 1
+
+
+def test_amounts_of_many_digits_stay_exact() -> None:
+    held = Decimal("123456789012345678901234567890.123456789")
+    found, bid, ask = two_orders()
+    found.orders[bid.id] = Standing(replace(bid, quantity=held), 1)
+    assert found.orders[bid.id].order.remaining_quantity == held
+    found.orders[ask.id] = Standing(replace(ask, quantity=held), 1)
+    found.reducing[BUYER, 1], found.reducing[SELLER, 1] = Reducing(Decimal(0)), Reducing(Decimal(0))
+    match = found.fill(filled(ask, bid, base_amount=str(held)))
+    assert (found.reducing[BUYER, 1].holding, found.reducing[SELLER, 1].holding) == (held, held.copy_negate())
+    found.place(placed(SELLER, "buy", reduce_only=True, quantity=str(held)))
+    found.undo(Undo(match.id, "busted", None, "venue"))
+    assert found.reducing[SELLER, 1].holding == found.reducing[BUYER, 1].holding == 0
+
+
+def test_a_fok_order_is_filled_whole_by_whichever_side_it_is_named() -> None:
+    found, bid, ask = two_orders()
+    fok = found.place(placed(time_in_force="fok"))
+    with pytest.raises(ConflictError, match="filled whole"):
+        found.fill(filled(ask, fok))
+    assert found.fill(filled(ask, fok, base_amount="2")).maker_order_id == fok.id
+    assert found.orders[bid.id].order.version == 1
+
+
+def test_fills_that_would_not_fill_a_fok_order_whole_leave_no_trace() -> None:
+    found = machine()
+    fok = found.place(placed(time_in_force="fok"))
+    asks = [found.place(placed(SELLER, "sell", quantity="1")) for _ in range(2)]
+    found.reducing[BUYER, 1] = Reducing(Decimal(7))
+    first, second = (filled(fok, ask, source="venue", source_match_id=str(ask.id)) for ask in asks)
+    before = dict(found.orders)
+    for fills in (
+        [first],
+        [first, filled(fok, asks[1], base_amount="0.5")],
+        [first, filled(fok, asks[1], price="7")],
+    ):
+        with pytest.raises((ConflictError, ValidationError)):
+            found.fill_whole(FillWhole(fills))
+        assert (found.orders, found.matches, found.by_source, found.reducing[BUYER, 1].holding) == (before, {}, {}, 7)
+        assert found.writes.events == found.writes.trades == found.writes.filled == []
+    done = found.fill_whole(FillWhole([first, second, first]))
+    assert (done[0], found.reducing[BUYER, 1].holding) == (done[2], 9)
+    assert found.orders[fok.id].order.status == "filled"
 
 
 def test_an_order_that_was_amended_is_filled_at_the_limit_it_had() -> None:
@@ -275,3 +319,15 @@ def test_only_orders_whose_time_is_over_expire() -> None:
     with pytest.raises(ConflictError, match="no gtt"):
         found.change(ChangeOrder(found.place(placed()).id, "expired", "test"))
     assert found.change(ChangeOrder(order.id, "expired", "venue", "said so")).status == "expired"
+
+
+def test_what_is_of_a_market_that_is_not_held_is_not_there_yet() -> None:
+    found, bid, ask = two_orders()
+    match = found.fill(filled(ask, bid))
+    before = len(found.writes.events)
+    found.markets.clear()
+    with pytest.raises(NotFoundError, match="no order"):
+        found.change(ChangeOrder(bid.id, "cancelled", "test"))
+    with pytest.raises(NotFoundError, match="no match"):
+        found.undo(Undo(match.id, "busted", None, "venue"))
+    assert len(found.writes.events) == before
