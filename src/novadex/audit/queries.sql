@@ -110,10 +110,11 @@ WHERE c.oid IN ('audit_log'::regclass, 'audit_chain'::regclass, 'audit_pending':
     AND c.relnamespace <> 'public'::regnamespace;
 
 -- name: epochs_written_down
--- The epochs up to this one whose beginning the log says, each with the row that says so.
-SELECT epoch, said.id FROM generate_series(2, $1::bigint) AS epoch, LATERAL
-    (SELECT min(id) AS id FROM audit_log WHERE subject = 'epoch:' || epoch AND action = 'recovery_epoch.updated') AS said
-WHERE said.id IS NOT NULL;
+-- How many of the epochs from one to another the log says the beginning of, and the row that says so of the first.
+SELECT count(DISTINCT epoch) AS epochs, min(id) FILTER (WHERE epoch = $1::bigint) AS id
+FROM (SELECT id, substring(subject FROM '^epoch:([1-9][0-9]{0,18})$')::numeric AS epoch
+    FROM audit_log WHERE action = 'recovery_epoch.updated') AS said
+WHERE epoch BETWEEN $1::bigint AND $2::bigint;
 
 -- name: too_late
 -- The first row before another one that is of such a transaction or a later one, and written after a moment.

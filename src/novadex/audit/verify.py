@@ -92,11 +92,11 @@ async def _plausible(db: DatabaseConnection, restores: Sequence[Restored], epoch
     plausible: set[Restored] = set()
     async with db.main.transaction(read_only=True) as session:
         await session.execute(QUERIES.unbounded)
-        said = {row.epoch: row.id for row in await session.query(QUERIES.epochs_written_down, (epoch,))}
         for restored in restores:
-            if not set(range(restored.epoch, epoch + 1)) <= said.keys():
+            said = await session.one(QUERIES.epochs_written_down, (restored.epoch, epoch))
+            if said is None or said.epochs != epoch - restored.epoch + 1:
                 continue
-            bound = (said[restored.epoch], str(restored.xid), restored.not_after)
+            bound = (said.id, str(restored.xid), restored.not_after)
             if await session.value(QUERIES.too_late, bound) is None:
                 plausible.add(restored)
     return plausible
