@@ -5,8 +5,8 @@
 SELECT pg_advisory_xact_lock(hashtextextended('novadex audit chain', 0));
 
 -- name: head
--- The end of the chain, without what was put in where no chain gets.
-SELECT position, chain_hash FROM audit_chain WHERE position < 4611686018427387904 ORDER BY position DESC LIMIT 1;
+-- The end of the chain, without what was put in from a position on, where no chain gets.
+SELECT position, chain_hash FROM audit_chain WHERE position < $1 ORDER BY position DESC LIMIT 1;
 
 -- name: seal
 -- Appends what waits to the chain, at most so many rows.
@@ -31,11 +31,10 @@ SELECT pg_current_snapshot()::text AS snapshot, clock_timestamp() AS at, (SELECT
 
 -- name: links
 -- The chain behind a position in order, each link with what is hashed of its row. A link that has two rows comes twice.
+-- Times are numeric: whatever somebody edited them to has a text.
 SELECT c.position, c.audit_id, c.row_hash, c.chain_hash,
     CASE WHEN l.id IS NOT NULL THEN concat_ws(',', l.id,
-        CASE WHEN isfinite(l.occurred_at) THEN (extract(epoch FROM l.occurred_at) * 1000000)::bigint::text
-            ELSE l.occurred_at::text END,
-        l.xid, length(l.actor), l.actor, length(l.action), l.action, length(l.subject), l.subject,
+        round(extract(epoch FROM l.occurred_at) * 1000000), l.xid, length(l.actor), l.actor, length(l.action), l.action, length(l.subject), l.subject,
         length(l.detail::text), l.detail::text, length(l.database_role), l.database_role) END AS content
 FROM audit_chain c LEFT JOIN audit_log l ON l.id = c.audit_id
 WHERE c.position > $1
@@ -44,7 +43,7 @@ ORDER BY c.position FETCH FIRST $2 ROWS WITH TIES;
 -- name: export
 -- The chain behind a position up to another in order, each link with the columns of its row as texts.
 SELECT c.position, c.audit_id, encode(c.row_hash, 'hex') AS row_hash, encode(c.chain_hash, 'hex') AS chain_hash,
-    l.id::text AS id, (extract(epoch FROM l.occurred_at) * 1000000)::bigint::text AS occurred_at_us, l.xid::text AS xid,
+    l.id::text AS id, round(extract(epoch FROM l.occurred_at) * 1000000)::text AS occurred_at_us, l.xid::text AS xid,
     l.actor, l.action, l.subject, l.detail::text AS detail, l.database_role
 FROM audit_chain c LEFT JOIN audit_log l ON l.id = c.audit_id
 WHERE c.position > $1 AND c.position <= $2
