@@ -86,8 +86,8 @@ async def verify(
 
 
 async def _seal(db: DatabaseConnection, report: AuditReport) -> int:
-    """Seal what waits; returns where the chain ends. Where a link was put in to which nothing can be appended, the rest
-    is verified all the same."""
+    """Seal what waits; returns where the chain ends. Where a link was put in to which nothing can be appended, all
+    else is verified nevertheless."""
     try:
         sealed = await seal(db)
     except psycopg.IntegrityError as error:
