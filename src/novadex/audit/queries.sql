@@ -13,9 +13,10 @@ SELECT position, chain_hash FROM audit_chain WHERE position < $1 ORDER BY positi
 SELECT taken, added, position, chain_hash FROM seal_audit($1);
 
 -- name: moment
--- The database now: which life of which, what runs in it, what waits to be sealed (up to 100,000 rows are counted), how
+-- The database now: which life of which (0: somebody deleted the number), what runs in it, what waits to be sealed (up to 100,000 rows are counted), how
 -- many rows were changed that nobody may change, and which tables in which files it is.
-SELECT pg_current_snapshot()::text AS snapshot, clock_timestamp() AS at, (SELECT epoch FROM recovery_epoch) AS epoch,
+SELECT pg_current_snapshot()::text AS snapshot, clock_timestamp() AS at,
+    coalesce((SELECT epoch FROM recovery_epoch), 0) AS epoch,
     CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
         THEN (SELECT to_hex(system_identifier) FROM pg_control_system()) ELSE current_database() END AS system,
     (SELECT count(*) FROM (SELECT FROM audit_pending LIMIT 100000) AS counted) AS waiting,
@@ -110,10 +111,10 @@ WHERE c.oid IN ('audit_log'::regclass, 'audit_chain'::regclass, 'audit_pending':
 
 -- name: epochs_written_down
 -- How many of the epochs from one to another the log says the beginning of, and the row that says so of the first.
-SELECT count(DISTINCT epoch) AS epochs, min(id) FILTER (WHERE epoch = $1::bigint) AS id
+SELECT count(DISTINCT epoch) AS epochs, min(id) FILTER (WHERE epoch = $1::numeric) AS id
 FROM (SELECT id, substring(subject FROM '^epoch:([1-9][0-9]{0,18})$')::numeric AS epoch
     FROM audit_log WHERE action = 'recovery_epoch.updated') AS said
-WHERE epoch BETWEEN $1::bigint AND $2::bigint;
+WHERE epoch BETWEEN $1::numeric AND $2::numeric;
 
 -- name: too_late
 -- The first row before another one that is of such a transaction or a later one, and written after a moment.

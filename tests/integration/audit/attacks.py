@@ -301,6 +301,7 @@ ATTACKS = [
         f"TRUNCATE audit_log, audit_chain, audit_pending; {RAISE_EPOCH}",
         None,
     ),
+    *both("delete the epoch", "restore", "DELETE FROM recovery_epoch", None),
     *both(
         "truncate everything, and the epoch raised farther than anybody counts",
         "truncation",

@@ -210,7 +210,13 @@ async def test_a_last_anchor_that_was_changed_is_found_as_a_fork_or_a_truncation
 ):
     await sealed_thrice(db, write)
     whole = read(anchors)
-    for fields, kind in (({"chain_hash": OTHER_HASH}, "fork"), ({"position": 99}, "truncation")):
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"chain_hash": OTHER_HASH}, "fork"),
+        ({"position": 99}, "truncation"),
+        ({"position": 99, "epoch": -(10**18)}, "truncation"),
+        ({"position": 99, "epoch": -(10**30)}, "truncation"),
+    ]
+    for fields, kind in changes:
         put(anchors, whole)
         edit_lines(anchors, lambda lines, fields=fields: [*lines[:-1], changed(lines[-1], **fields)])
         assert kind in {finding.kind for finding in (await verify(db)).findings}
