@@ -13,8 +13,8 @@ SELECT position, chain_hash FROM audit_chain WHERE position < $1 ORDER BY positi
 SELECT taken, added, position, chain_hash FROM seal_audit($1);
 
 -- name: moment
--- The database now: which life of which (0: somebody deleted the number), what runs in it, what waits to be sealed (up to 100,000 rows are counted), how
--- many rows were changed that nobody may change, and which tables in which files it is.
+-- The database now: which life of which (0: somebody deleted the number), what runs in it, what waits to be sealed (up to
+-- 100,000 rows are counted), how many rows were changed that nobody may change, and which tables in which files it is.
 SELECT pg_current_snapshot()::text AS snapshot, clock_timestamp() AS at,
     coalesce((SELECT epoch FROM recovery_epoch), 0) AS epoch,
     CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
