@@ -80,11 +80,12 @@ DECLARE
     new_hashes bytea[];
     links bytea[] := '{}';
     first_position bigint;
+    -- No chain gets as far as 2^62: a link there was put in, and nothing is appended to it.
+    positions_end CONSTANT bigint := 4611686018427387904;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('novadex audit chain', 0));
-    -- No chain gets as far as 2^62: a link there was put in, and nothing is appended to it.
     SELECT c.position, c.chain_hash INTO seal_audit.position, seal_audit.chain_hash FROM public.audit_chain c
-    WHERE c.position < 4611686018427387904 ORDER BY c.position DESC LIMIT 1;
+    WHERE c.position < positions_end ORDER BY c.position DESC LIMIT 1;
     "position" := coalesce("position", 0);
     chain_hash := coalesce(chain_hash, decode(repeat('00', 32), 'hex'));
     first_position := "position" + 1;
@@ -96,6 +97,10 @@ BEGIN
         FROM public.audit_pending p ORDER BY p.audit_id LIMIT rows_max) AS p;
     taken := coalesce(cardinality(waiting), 0);
     added := coalesce(cardinality(new_ids), 0);
+    IF added > 0 AND "position" + added >= positions_end THEN
+        RAISE EXCEPTION 'link % is where no chain gets, it was put in', "position"
+            USING ERRCODE = 'integrity_constraint_violation', HINT = 'Nothing is sealed until it is deleted, by a superuser with triggers off.';
+    END IF;
     FOR number IN 1..added LOOP
         "position" := "position" + 1;
         chain_hash := sha256(chain_hash || int8send("position") || int8send(new_ids[number]) || new_hashes[number]);

@@ -13,7 +13,7 @@ from hashlib import sha256
 GENESIS = bytes(32)
 """Before the first link."""
 POSITIONS_END = 1 << 62
-"""No chain gets here: such a link was put in."""
+"""No chain gets here: such a link was put in. ``seal_audit`` has the same bound."""
 
 
 def content_of(  # noqa: PLR0917 - the columns in their order

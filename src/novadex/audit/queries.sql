@@ -5,17 +5,18 @@
 SELECT pg_advisory_xact_lock(hashtextextended('novadex audit chain', 0));
 
 -- name: head
--- The end of the chain, without what was put in where no chain gets.
-SELECT position, chain_hash FROM audit_chain WHERE position < 4611686018427387904 ORDER BY position DESC LIMIT 1;
+-- The end of the chain, without what was put in from a position on, where no chain gets.
+SELECT position, chain_hash FROM audit_chain WHERE position < $1 ORDER BY position DESC LIMIT 1;
 
 -- name: seal
 -- Appends what waits to the chain, at most so many rows.
 SELECT taken, added, position, chain_hash FROM seal_audit($1);
 
 -- name: moment
--- The database now: which life of which, what runs in it, what waits to be sealed (up to 100,000 rows are counted), how
--- many rows were changed that nobody may change, and which tables in which files it is.
-SELECT pg_current_snapshot()::text AS snapshot, clock_timestamp() AS at, (SELECT epoch FROM recovery_epoch) AS epoch,
+-- The database now: which life of which (0: somebody deleted the number), what runs in it, what waits to be sealed (up to
+-- 100,000 rows are counted), how many rows were changed that nobody may change, and which tables in which files it is.
+SELECT pg_current_snapshot()::text AS snapshot, clock_timestamp() AS at,
+    coalesce((SELECT epoch FROM recovery_epoch), 0) AS epoch,
     CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
         THEN (SELECT to_hex(system_identifier) FROM pg_control_system()) ELSE current_database() END AS system,
     (SELECT count(*) FROM (SELECT FROM audit_pending LIMIT 100000) AS counted) AS waiting,
@@ -31,11 +32,10 @@ SELECT pg_current_snapshot()::text AS snapshot, clock_timestamp() AS at, (SELECT
 
 -- name: links
 -- The chain behind a position in order, each link with what is hashed of its row. A link that has two rows comes twice.
+-- Times are numeric: whatever somebody edited them to has a text.
 SELECT c.position, c.audit_id, c.row_hash, c.chain_hash,
     CASE WHEN l.id IS NOT NULL THEN concat_ws(',', l.id,
-        CASE WHEN isfinite(l.occurred_at) THEN (extract(epoch FROM l.occurred_at) * 1000000)::bigint::text
-            ELSE l.occurred_at::text END,
-        l.xid, length(l.actor), l.actor, length(l.action), l.action, length(l.subject), l.subject,
+        round(extract(epoch FROM l.occurred_at) * 1000000), l.xid, length(l.actor), l.actor, length(l.action), l.action, length(l.subject), l.subject,
         length(l.detail::text), l.detail::text, length(l.database_role), l.database_role) END AS content
 FROM audit_chain c LEFT JOIN audit_log l ON l.id = c.audit_id
 WHERE c.position > $1
@@ -44,7 +44,7 @@ ORDER BY c.position FETCH FIRST $2 ROWS WITH TIES;
 -- name: export
 -- The chain behind a position up to another in order, each link with the columns of its row as texts.
 SELECT c.position, c.audit_id, encode(c.row_hash, 'hex') AS row_hash, encode(c.chain_hash, 'hex') AS chain_hash,
-    l.id::text AS id, (extract(epoch FROM l.occurred_at) * 1000000)::bigint::text AS occurred_at_us, l.xid::text AS xid,
+    l.id::text AS id, round(extract(epoch FROM l.occurred_at) * 1000000)::text AS occurred_at_us, l.xid::text AS xid,
     l.actor, l.action, l.subject, l.detail::text AS detail, l.database_role
 FROM audit_chain c LEFT JOIN audit_log l ON l.id = c.audit_id
 WHERE c.position > $1 AND c.position <= $2
@@ -110,10 +110,11 @@ WHERE c.oid IN ('audit_log'::regclass, 'audit_chain'::regclass, 'audit_pending':
     AND c.relnamespace <> 'public'::regnamespace;
 
 -- name: epochs_written_down
--- The epochs up to this one whose beginning the log says, each with the row that says so.
-SELECT epoch, said.id FROM generate_series(2, $1::bigint) AS epoch, LATERAL
-    (SELECT min(id) AS id FROM audit_log WHERE subject = 'epoch:' || epoch AND action = 'recovery_epoch.updated') AS said
-WHERE said.id IS NOT NULL;
+-- How many of the epochs from one to another the log says the beginning of, and the row that says so of the first.
+SELECT count(DISTINCT epoch) AS epochs, min(id) FILTER (WHERE epoch = $1::numeric) AS id
+FROM (SELECT id, substring(subject FROM '^epoch:([1-9][0-9]{0,18})$')::numeric AS epoch
+    FROM audit_log WHERE action = 'recovery_epoch.updated') AS said
+WHERE epoch BETWEEN $1::numeric AND $2::numeric;
 
 -- name: too_late
 -- The first row before another one that is of such a transaction or a later one, and written after a moment.

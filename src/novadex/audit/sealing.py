@@ -11,7 +11,7 @@ import msgspec
 
 from novadex import metrics
 from novadex.audit.anchors import Acknowledgement, Anchor, anchor_path, append_anchor, last_anchor
-from novadex.audit.chain import GENESIS
+from novadex.audit.chain import GENESIS, POSITIONS_END
 from novadex.errors import ConflictError
 from novadex.storage.queries import load_queries
 
@@ -148,5 +148,5 @@ def _says(anchor: Anchor | None, position: int, head: bytes, moment: Row) -> boo
 
 
 async def _end_of(session: Session) -> tuple[int, bytes]:
-    end = await session.one(QUERIES.head)
+    end = await session.one(QUERIES.head, (POSITIONS_END,))
     return (end.position, end.chain_hash) if end is not None else (0, GENESIS)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from novadex.audit.anchored import CLOCK_S_MAX, AnchoredChain, Restored
 from novadex.audit.anchors import TOUCHED, Anchor, anchor_path, last_anchor
 from novadex.audit.chain import GENESIS, POSITIONS_END, link_hash, row_hash
@@ -53,8 +55,7 @@ async def verify(
     path = anchors or anchor_path(db.settings, db.endpoints.data_dir)
     rows = 0
     if anchors is None:
-        sealed = await seal(db)
-        report.sealed_now, rows = sealed.rows, sealed.position
+        rows = await _seal(db, report)
     elif await asyncio.to_thread(last_anchor, anchors) is None:
         raise ValidationError(
             f"There are no anchors in {anchors}.", field="anchors", hint="Name a copy of audit-anchors.jsonl."
@@ -84,6 +85,18 @@ async def verify(
     return report
 
 
+async def _seal(db: DatabaseConnection, report: AuditReport) -> int:
+    """Seal what waits; returns where the chain ends. Where a link was put in to which nothing can be appended, all
+    else is verified nevertheless."""
+    try:
+        sealed = await seal(db)
+    except psycopg.IntegrityError as error:
+        report.add("insert", f"what waits cannot be sealed: {error.diag.message_primary}")
+        return 0
+    report.sealed_now = sealed.rows
+    return sealed.position
+
+
 async def _plausible(db: DatabaseConnection, restores: Sequence[Restored], epoch: int) -> set[Restored]:
     """Restores that the log tells of, every epoch since; and what was there before is not later than the copy can
     be."""
@@ -92,11 +105,11 @@ async def _plausible(db: DatabaseConnection, restores: Sequence[Restored], epoch
     plausible: set[Restored] = set()
     async with db.main.transaction(read_only=True) as session:
         await session.execute(QUERIES.unbounded)
-        said = {row.epoch: row.id for row in await session.query(QUERIES.epochs_written_down, (epoch,))}
         for restored in restores:
-            if not set(range(restored.epoch, epoch + 1)) <= said.keys():
+            said = await session.one(QUERIES.epochs_written_down, (restored.epoch, epoch))
+            if said is None or said.epochs != epoch - restored.epoch + 1:
                 continue
-            bound = (said[restored.epoch], str(restored.xid), restored.not_after)
+            bound = (said.id, str(restored.xid), restored.not_after)
             if await session.value(QUERIES.too_late, bound) is None:
                 plausible.add(restored)
     return plausible
@@ -195,8 +208,7 @@ class _Walk:
                 self._broken(link)
             self._before_known = True
             if content is not None and row_hash(content) == hash_of_row:
-                if self._snapshot is not None:
-                    self._judge_time(link, content, *self._snapshot)
+                self._judge_time(link, content)
             else:
                 self._row(link)
             self.position, self.head, self._audit_id = position, chain_hash, audit_id
@@ -266,9 +278,16 @@ class _Walk:
                 position=self.position + 1,
             )
 
-    def _judge_time(self, link: Link, content: str, began: int, ended: int, running: frozenset[int]) -> None:
+    def _judge_time(self, link: Link, content: str) -> None:
         """Where a row claims to have been there before the last anchor, it should have been sealed by it."""
         _, at_us, xid_text, _ = content.split(",", 3)
+        if at_us.endswith("Infinity"):
+            explanation = f"row {link[1]} says that it was written at no time: it was put in beside the triggers"
+            self._report.add("insert", explanation, audit_id=link[1], position=link[0])
+            return
+        if self._snapshot is None:
+            return
+        began, ended, running = self._snapshot
         xid = int(xid_text)
         if xid < began or (xid < ended and xid not in running):
             explanation = f"says that transaction {xid} wrote it, which had ended then, and the row was not there"

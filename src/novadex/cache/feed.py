@@ -94,6 +94,8 @@ class ChangeFeed:
         self.life = ""
         """Which life of the database: a restore or a failover begins another."""
         self._changes: OrderedDict[tuple[str, str], _Change] = OrderedDict()
+        self._times_forgotten = 0
+        """How often all of them were forgotten, for there were too many."""
         self._lease_from = 0.0
         """A ping that began before it gives no lease."""
         self._on_change: dict[str, Callable[[str, int], None]] = {}
@@ -141,10 +143,12 @@ class ChangeFeed:
     def _remember(self, namespace: str, key: str, change: _Change, xid: int) -> None:
         self._changes[namespace, key] = change
         self._changes.move_to_end((namespace, key))
-        while len(self._changes) > CHANGES_MAX:
-            self._changes.popitem(last=False)
-            self.floor = None  # the next ping sets it: what stood before is not known any more
-        while next(iter(self._changes.values())).noted_at < change.noted_at - CHANGES_S_MAX:
+        if len(self._changes) > CHANGES_MAX:
+            # The next ping sets the floor above all of them: none of them needs to be known any more.
+            self._changes.clear()
+            self.floor = None
+            self._times_forgotten += 1
+        while self._changes and next(iter(self._changes.values())).noted_at < change.noted_at - CHANGES_S_MAX:
             self._changes.popitem(last=False)
         on_change = self._on_change.get(namespace)
         if on_change is not None:
@@ -243,10 +247,12 @@ class ChangeFeed:
             await connection.close()
 
     async def _set_floor(self, session: Session) -> None:
+        forgotten = self._times_forgotten
         row = await session.one(QUERIES.floor)
         assert row is not None  # noqa: S101 - it selects functions
         self.life = row.life
-        self.floor = Snapshot.parse(row.mark)
+        if forgotten == self._times_forgotten:  # else what was forgotten meanwhile may be later than it
+            self.floor = Snapshot.parse(row.mark)
 
     def _hear(self, notification: Notify) -> None:
         # What does not read so ends the link, and all is read anew: it may say that something changed.

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 COMMAND_S_MAX = 0.1
 """How long a command may take before the server counts as away: PostgreSQL answers sooner."""
 CONNECT_S_MAX = 0.2
+CALL_S_MAX = CONNECT_S_MAX + COMMAND_S_MAX
+"""How long a caller waits for a connection, and then for the answer."""
 CONNECTIONS_MAX = 16
 BREAK_S = 1.0
 """How long a server that failed is left alone."""
@@ -43,6 +45,9 @@ SENTINEL_PORT, SERVER_PORT = 26_379, 6_379
 BATCH_KEYS_MAX = 256
 BATCHES_MAX = 8
 """Batches of reads under way at once."""
+ScanPlace = tuple[str, int]
+"""Which primary of a Cluster (of one server: none), and the cursor there."""
+SCAN_BEGINNING: ScanPlace = ("", 0)
 
 # KEYS[1] its key, ARGV[1] the entry, ARGV[2] its life in milliseconds: set unless a newer one stands there. The first
 # eight bytes of an entry are the xmax of its snapshot, big-endian. They are compared as numbers: Lua compares texts
@@ -259,18 +264,20 @@ class CacheServer:
                 await self._try(lambda key=key: client.delete(key))
 
     async def _try(self, command: Callable[[], Awaitable[Any]]) -> Any:
+        has_place = False
         try:
-            async with self._places:
+            async with asyncio.timeout(CALL_S_MAX) as bound, self._places:
                 if not self.usable:
                     return None  # it failed those who were before
-                async with asyncio.timeout(CONNECT_S_MAX + COMMAND_S_MAX):
-                    return await command()
+                has_place = True
+                bound.reschedule(asyncio.get_running_loop().time() + CALL_S_MAX)
+                return await command()
         except ClusterDownError as error:
             self._failed(error, leave_alone=True)
         except ResponseError as error:
             self._failed(error, leave_alone=False)  # it answers, though it refuses this: full, or a replica
         except Exception as error:  # noqa: BLE001 - whatever it is, PostgreSQL has the records
-            self._failed(error, leave_alone=True)
+            self._failed(error, leave_alone=has_place)
         return None
 
     def _failed(self, error: Exception, *, leave_alone: bool) -> None:
@@ -290,24 +297,27 @@ class CacheServer:
 
 async def scan(client: Any, pattern: str, count: int = 1_000) -> AsyncIterator[list[bytes]]:
     """Keys by pattern, in portions: of one server, or of every primary of a Cluster."""
-    if isinstance(client, RedisCluster):
-        await client.initialize()
-        for node in client.get_primaries():
-            connection = node.acquire_connection()
-            try:
-                cursor = b"0"
-                while True:
-                    await connection.send_command("SCAN", cursor, "MATCH", pattern, "COUNT", count)
-                    cursor, keys = await node.parse_response(connection, "SCAN")
-                    yield list(keys)
-                    if int(cursor) == 0:
-                        break
-            finally:
-                node.release(connection)
-        return
-    cursor = 0
-    while True:
+    place: ScanPlace | None = SCAN_BEGINNING
+    while place is not None:
+        keys, place = await scan_some(client, pattern, count, place)
+        yield keys
+
+
+async def scan_some(client: Any, pattern: str, count: int, place: ScanPlace) -> tuple[list[bytes], ScanPlace | None]:
+    """A portion of the keys, and where the next one begins (None: that was all). A primary that is gone by then is
+    passed over."""
+    name, cursor = place
+    if not isinstance(client, RedisCluster):
         cursor, keys = await client.scan(cursor, match=pattern, count=count)
-        yield list(keys)
-        if cursor == 0:
-            return
+        return list(keys), (name, int(cursor)) if cursor else None
+    await client.initialize()
+    names = sorted(node.name for node in client.get_primaries() if node.name >= name)
+    if not names:
+        return [], None
+    if names[0] != name:
+        name, cursor = names[0], 0
+    cluster: Any = client  # its scan tells the cursor of each node, which its types do not say
+    cursors, keys = await cluster.scan(cursor, pattern, count, target_nodes=cluster.get_node(node_name=name))
+    if cursors[name]:
+        return list(keys), (name, cursors[name])
+    return list(keys), (names[1], 0) if len(names) > 1 else None

@@ -84,13 +84,15 @@ async def _reconcile(data_dir: Path | None, repair: bool, only: list[str], found
 
 
 def _line(check: CheckReport) -> str:
-    if check.skipped:
+    if check.skipped and not (check.checked or check.differences):
         return f"{check.name:<10} not asked: {check.skipped}"
     line = f"{check.name:<10} {check.differences:,} differences, {check.checked:,} compared"
     if check.repaired:
-        line += f"; derived anew, {check.left:,} left"
+        line += "; derived anew" + ("" if check.left is None else f", {check.left:,} left")
     elif check.repaired is False:
         line += "; records are not repaired"
+    if check.skipped:
+        line += f"; not all could be asked: {check.skipped}"
     return line
 
 

@@ -17,7 +17,7 @@ from redis.exceptions import RedisClusterException, RedisError
 from novadex.api_keys.store import ApiKeyStore
 from novadex.cache.cache import KEY_START, Beside, Caches
 from novadex.cache.contents import COMMAND_S_MAX, life_of
-from novadex.cache.servers import close_client, open_client, scan
+from novadex.cache.servers import SCAN_BEGINNING, ScanPlace, close_client, open_client, scan_some
 from novadex.cache.snapshots import Snapshot
 from novadex.errors import UnavailableError
 from novadex.reconciliation.records import Finding, Slice, differing
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 SQL = load_queries(Path(__file__).with_name("cache.sql"))
 KEYS_AT_ONCE = 500
 SERVERS = ("cache", "sessions")
+NAMESPACES = frozenset({"user", "username", "email", "wallet", "session", "api_key"})
+"""What is compared: of other entries it is not known which rows they were made of, so not whether one is old."""
 NEVER_CHANGED = frozenset({"id", "user_id", "family_id", "method"})
 """Of a session or key."""
 OF_USERS = frozenset({"role", "status"})
@@ -54,14 +56,14 @@ class CacheCheck:
         self._urls = {"cache": db.endpoints.cache, "sessions": db.endpoints.sessions}
 
     async def slice(self, after: Any, found: Callable[[Finding], None]) -> Slice:
-        number, cursor = after or (0, 0)
+        number, place = after or (0, SCAN_BEGINNING)
         if not any(self._urls.values()):
             raise UnavailableError("There is no cache server.", hint="Set REDIS_URL and REDIS_SESSION_URL.")
         server = SERVERS[number]
-        checked, cursor = await self._some(server, cursor, found) if self._urls[server] else (0, 0)
-        if cursor:
-            return Slice(checked, (number, cursor))
-        return Slice(checked, (number + 1, 0) if number + 1 < len(SERVERS) else None)
+        checked, place = await self._some(server, place, found) if self._urls[server] else (0, None)
+        if place is not None:
+            return Slice(checked, (number, place))
+        return Slice(checked, (number + 1, SCAN_BEGINNING) if number + 1 < len(SERVERS) else None)
 
     async def repair(self, findings: list[Finding]) -> bool:
         life = await life_of(self._db)
@@ -73,18 +75,15 @@ class CacheCheck:
                 await close_client(client)
         return True
 
-    async def _some(self, server: str, cursor: int, found: Callable[[Finding], None]) -> tuple[int, int]:
-        """Some entries of a server; returns how many, and where it goes on (0: that was all)."""
+    async def _some(
+        self, server: str, place: ScanPlace, found: Callable[[Finding], None]
+    ) -> tuple[int, ScanPlace | None]:
+        """Some entries of a server; returns how many, and where it goes on (None: that was all)."""
         start = f"{KEY_START}{await life_of(self._db)}:"
         client = open_client(self._urls[server], command_s_max=COMMAND_S_MAX)
         try:
-            if isinstance(client, RedisCluster):
-                checked = 0
-                async for keys in scan(client, f"{start}*", KEYS_AT_ONCE):
-                    checked += await self._portion(server, client, start, keys, found)
-                return checked, 0
-            cursor, keys = await client.scan(cursor, match=f"{start}*", count=KEYS_AT_ONCE)
-            return await self._portion(server, client, start, keys, found), int(cursor)
+            keys, place_after = await scan_some(client, f"{start}*", KEYS_AT_ONCE, place)
+            return await self._portion(server, client, start, keys, found), place_after
         except (RedisError, RedisClusterException, OSError) as error:
             raise UnavailableError(
                 f"The {server} server does not answer.", hint="Is it running? See novadex status."
@@ -108,7 +107,7 @@ class CacheCheck:
 
     def _namespace(self, key: bytes, start: str) -> str | None:
         namespace = key.decode(errors="replace")[len(start) :].partition(":")[0]
-        return namespace if namespace in self._caches.by_namespace else None
+        return namespace if namespace in NAMESPACES else None
 
     async def _entry(
         self, server: str, namespace: str, key: str, entry: bytes, found: Callable[[Finding], None]

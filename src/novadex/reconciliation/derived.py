@@ -126,8 +126,7 @@ class BookCheck:
         if look is None:
             raise UnavailableError("The cache server does not answer.", hint="Is it running? See novadex status.")
         # What nobody publishes nobody is given: readers ask PostgreSQL.
-        checked = await self._compare(market, look, found) if look.believed else 0
-        return Slice(checked, market.id)
+        return await self._compare(market, look, found) if look.believed else Slice(0, market.id)
 
     async def repair(self, findings: list[Finding]) -> bool:
         books = BookService(self._db)
@@ -135,7 +134,7 @@ class BookCheck:
             await books.rebuild(symbol)
         return True
 
-    async def _compare(self, market: Row, look: BookLook, found: Callable[[Finding], None]) -> int:
+    async def _compare(self, market: Row, look: BookLook, found: Callable[[Finding], None]) -> Slice:
         def differs(what: str, key: dict[str, str], stored: Any, expected: Any) -> None:
             if stored is not None and expected is not None:
                 stored, expected = differing(stored, expected)
@@ -146,27 +145,25 @@ class BookCheck:
             stored = {"whole": False}
             differs("book", {}, stored, {"whole": True})
         if book is None or book.source != "orders":
-            return 0
+            return Slice(0, market.id)
         self._levels(book, look, differs)
         async with self._db.main.transaction("repeatable read", read_only=True) as session:
             now = await session.one(BOOKS.market, [market.id])
             if now is None or now.external:
-                return 0
+                return Slice(0, market.id)
             if book.sequence > now.sequence:
                 differs("book", {}, {"sequence": book.sequence}, {"sequence": now.sequence})
-                return 0
+                return Slice(0, market.id)
             if now.sequence - book.sequence > EVENTS_BEHIND_MAX:
-                raise UnavailableError(
-                    f"The book of {market.symbol} is {now.sequence - book.sequence:,} events behind.",
-                    hint="Is the worker running?",
-                )
+                behind = f"The book of {market.symbol} is {now.sequence - book.sequence:,} events behind."
+                return Slice(0, market.id, behind)
             events = await session.query(BOOKS.events, [[market.id], [book.sequence], EVENTS_BEHIND_MAX])
             truth = _texts(await read_orders(session, now))
         published = _texts(_brought_up(book, events))
         for id in sorted(published.keys() | truth.keys()):
             if published.get(id) != truth.get(id):
                 differs("book orders", {"order_id": id}, published.get(id), truth.get(id))
-        return len(truth) + len(book.levels.bids) + len(book.levels.asks)
+        return Slice(len(truth) + len(book.levels.bids) + len(book.levels.asks), market.id)
 
     @staticmethod
     def _levels(book: WholeBook, look: BookLook, differs: Callable[..., None]) -> None:

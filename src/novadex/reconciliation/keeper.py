@@ -37,30 +37,41 @@ class Watch:
         self._found = 0
         """In the present round."""
         self._before = 0
-        """In the last whole one."""
+        """In the last one."""
+        self._whole = True
+        """Whether all of the present round could be compared so far."""
         metrics.differences.labels(check.name)
         metrics.checked.labels(check.name)
 
     async def look(self) -> bool:
         """Look at the next parts, for a moment; returns whether the round is complete. Where it cannot be asked now,
-        it is asked again later: the metric of the last look says since when."""
+        it is asked again later, and a part that cannot be compared now in the next round: the metric of the last look
+        says since when."""
         name = self.check.name
         end = time.monotonic() + LOOK_S
         while time.monotonic() < end:
             try:
                 part = await self.check.slice(self._after, self._tell)
             except UnavailableError as error:
-                log.info("invariant cannot be asked now", invariant=name, error=error.message)
+                self._cannot(error.message)
                 return False
             self._after = part.after
+            if part.skipped:
+                self._cannot(part.skipped)
+                self._whole = False
             metrics.checked.labels(name).inc(part.checked)
             if part.after is None:
                 self._before, self._found = self._found, 0
-                metrics.last_checked.labels(name).set(time.time())
+                if self._whole:
+                    metrics.last_checked.labels(name).set(time.time())
+                self._whole = True
             metrics.differences.labels(name).set(max(self._before, self._found))
             if part.after is None:
                 return True
         return False
+
+    def _cannot(self, why: str) -> None:
+        log.info("invariant cannot be asked now", invariant=self.check.name, error=why)
 
     def _tell(self, finding: Finding) -> None:
         self._found += 1

@@ -98,7 +98,8 @@ class SequenceCheck:
         if end.events == PAGE_EVENTS:
             return Slice(end.events, (market.market_id, end.last))
         if end.last != market.sequence:
-            stored, expected = {"sequence": market.sequence}, {"sequence": end.last}
+            stored = None if market.sequence is None else {"sequence": market.sequence}
+            expected = {"sequence": end.last}
             found(Finding(self.name, "market_sequences", {"market": market.symbol}, stored, expected))
         return Slice(end.events, (market.market_id, None))
 
@@ -113,8 +114,8 @@ def checks_of_orders(main: Database) -> list[PagedCheck | SequenceCheck]:
         PagedCheck(
             main,
             "orders",
-            "Every order is as its events say.",
-            [Part(SQL.orders_page, [SQL.orders_as_events])],
+            "Every order is as its events say, and every event has its order.",
+            [Part(SQL.orders_page, [SQL.orders_as_events]), Part(SQL.events_page, [SQL.events_without_order])],
         ),
         PagedCheck(
             main,

@@ -12,6 +12,12 @@ SELECT count(*) AS rows, (array_agg(id ORDER BY id DESC))[1] AS last FROM (
     SELECT id FROM orders WHERE id > $1 ORDER BY id LIMIT $2
 ) AS page;
 
+-- name: events_page
+-- The last of the next events, and how many they are.
+SELECT count(*) AS rows, (array_agg(id ORDER BY id DESC))[1] AS last FROM (
+    SELECT id FROM order_events WHERE id > $1 ORDER BY id LIMIT $2
+) AS page;
+
 -- name: trades_page
 -- The last of the next trades, and how many they are.
 SELECT count(*) AS rows, (array_agg(id ORDER BY id DESC))[1] AS last FROM (
@@ -40,6 +46,19 @@ WHERE o.id > $1 AND o.id <= $2
     AND (o.version, o.status, o.quantity, o.filled_quantity, o.price, o.updated_at, o.market_id, o.created_at, o.placed_by)
         IS DISTINCT FROM (l.version, l.status, l.quantity, l.filled_quantity, l.price, l.occurred_at, f.market_id, f.occurred_at, f.actor)
 ORDER BY o.id;
+
+-- name: events_without_order
+-- Orders that are not there, as their events say; each at its first event.
+SELECT 'orders' AS what, jsonb_build_object('id', f.order_id) AS key, NULL::jsonb AS stored,
+    jsonb_build_object('version', l.version, 'status', l.status, 'quantity', trim_scale(l.quantity::numeric)::text,
+        'filled_quantity', trim_scale(l.filled_quantity::numeric)::text, 'price', trim_scale(l.price::numeric)::text,
+        'updated_at', l.occurred_at, 'market_id', f.market_id, 'created_at', f.occurred_at, 'placed_by', f.actor) AS expected
+FROM order_events f
+CROSS JOIN LATERAL (SELECT * FROM order_events e WHERE e.order_id = f.order_id ORDER BY e.version DESC LIMIT 1) AS l
+WHERE f.id > $1 AND f.id <= $2
+    AND NOT EXISTS (SELECT FROM orders o WHERE o.id = f.order_id)
+    AND NOT EXISTS (SELECT FROM order_events e WHERE e.order_id = f.order_id AND (e.version, e.id) < (f.version, f.id))
+ORDER BY f.id;
 
 -- name: versions_of_events
 -- Orders whose events are not numbered 1, 2, 3 and so on.
@@ -163,13 +182,14 @@ WHERE t.id > $1 AND t.id <= $2 AND (t.order_id IS NOT NULL OR m.id IS NOT NULL)
 ORDER BY t.id;
 
 -- name: markets
--- The markets after one, with the number of the last event of each.
-SELECT s.market_id, m.symbol, s.sequence FROM market_sequences s JOIN markets m ON m.id = s.market_id
-WHERE s.market_id > $1 ORDER BY s.market_id LIMIT 1;
+-- The market after one, with the number of its last event; without one where that is gone.
+SELECT m.id AS market_id, m.symbol, s.sequence FROM markets m LEFT JOIN market_sequences s ON s.market_id = m.id
+WHERE m.id > $1 ORDER BY m.id LIMIT 1;
 
 -- name: market
--- A market with the number of its last event.
-SELECT s.market_id, m.symbol, s.sequence FROM market_sequences s JOIN markets m ON m.id = s.market_id WHERE s.market_id = $1;
+-- A market with the number of its last event; without one where that is gone.
+SELECT m.id AS market_id, m.symbol, s.sequence FROM markets m LEFT JOIN market_sequences s ON s.market_id = m.id
+WHERE m.id = $1;
 
 -- name: gaps_of_sequences
 -- Numbers of a market $1 that do not follow the one before, among the next $3 events after number $2; the row without a

@@ -36,6 +36,8 @@ class Slice(NamedTuple):
     """Orders, events, trades, candles, levels, entries."""
     after: Any = None
     """Where the next part begins; None: all was looked at."""
+    skipped: str | None = None
+    """Why this part could not be compared at the moment, though those after it can."""
 
 
 class Check(Protocol):
@@ -49,8 +51,8 @@ class Check(Protocol):
         ...
 
     async def slice(self, after: Any, found: Callable[[Finding], None]) -> Slice:
-        """Look at the part behind ``after`` (None: the first one). Raises ``UnavailableError`` where it cannot be
-        compared at the moment."""
+        """Look at the part behind ``after`` (None: the first one). Raises ``UnavailableError`` where neither it nor
+        those after it can be compared at the moment."""
         ...
 
     async def repair(self, findings: list[Finding]) -> bool:
@@ -69,9 +71,9 @@ class CheckReport:
     repaired: bool | None = None
     """Whether what was wrong was derived anew; None where nothing was wrong or nobody asked."""
     left: int | None = None
-    """Differences after the repair."""
+    """Differences after the repair; None where it is not known."""
     skipped: str | None = None
-    """Why it could not be asked."""
+    """Why it, or a part of it, could not be asked."""
     seconds: float = 0.0
 
 

@@ -99,6 +99,7 @@ class Reconciler:
             while True:
                 part = await check.slice(after, count)
                 report.checked += part.checked
+                report.skipped = report.skipped or part.skipped
                 progress(check.name, report.checked)
                 after = part.after
                 if after is None:
@@ -116,7 +117,11 @@ class Reconciler:
             await act_as(session, self._actor)
             detail = {"invariant": check.name, "differences": report.differences}
             await record_act(session, self._actor, "reconciliation.repaired", "instance", detail)
-        report.left = (await self._ask(check, lambda _: None, lambda _name, _checked: None)).differences
+        again = await self._ask(check, lambda _: None, lambda _name, _checked: None)
+        if again.skipped:
+            report.skipped = again.skipped
+        else:
+            report.left = again.differences
 
 
 def _telling(found: Callable[[Finding], None], kept: list[Finding]) -> Callable[[Finding], None]:

@@ -44,6 +44,7 @@ REWRITE_CHAIN = """
     END $$
 """
 RAISE_EPOCH = "SET LOCAL session_replication_role = origin; UPDATE recovery_epoch SET epoch = epoch + 1, reason = 'x'"
+RAISE_EPOCH_FAR = RAISE_EPOCH.replace("epoch + 1", "9000000000000000000")
 COPY_LOG = "CREATE TEMP TABLE c ON COMMIT DROP AS SELECT * FROM audit_log"
 PUT_BACK = "INSERT INTO audit_log OVERRIDING SYSTEM VALUE SELECT * FROM c"
 EXCHANGE_CONTENTS = """
@@ -298,6 +299,13 @@ ATTACKS = [
         "truncate everything, and the epoch raised",
         "rewrite",
         f"TRUNCATE audit_log, audit_chain, audit_pending; {RAISE_EPOCH}",
+        None,
+    ),
+    *both("delete the epoch", "restore", "DELETE FROM recovery_epoch", None),
+    *both(
+        "truncate everything, and the epoch raised farther than anybody counts",
+        "truncation",
+        f"TRUNCATE audit_log, audit_chain, audit_pending; {RAISE_EPOCH_FAR}",
         None,
     ),
     Attack(

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from novadex.audit.chain import POSITIONS_END
 from novadex.audit.report import AuditReport
 from novadex.audit.sealing import seal
+from novadex.audit.service import AuditService
 from novadex.audit.verify import verify
 from novadex.storage.connection import DatabaseConnection
-from tests.integration.audit.attacks import ATTACKS, LAST, Attack
+from tests.integration.audit.attacks import ATTACKS, LAST, NEW_ROW, ROW, Attack
 from tests.integration.audit.conftest import Attacker
 
 Write = Callable[[int], Any]
@@ -38,6 +40,53 @@ async def test_every_attack_is_found_and_named(
     if attack_.named is not None:
         assert (attack_.kind, attack_.named) in found(report), report
     assert not (await verify(db)).intact, "it stays found"
+
+
+async def test_a_link_that_leaves_no_place_behind_it_is_found_again_and_again_and_no_other_is_accused(
+    db: DatabaseConnection, write: Write, attack: Attacker
+):
+    write(LAST)
+    await seal(db)
+    attack(f"INSERT INTO audit_chain VALUES ({POSITIONS_END - 1}, 1000000, sha256('x'), sha256('y'))")
+    for _ in range(2):
+        write(3)
+        report = await verify(db)
+        assert ("delete", 1_000_000) in found(report)
+        assert [finding.explanation for finding in report.findings if finding.kind == "insert"] == [
+            f"what waits cannot be sealed: link {POSITIONS_END - 1} is where no chain gets, it was put in"
+        ]
+    attack("DELETE FROM audit_chain WHERE audit_id = 1000000")
+    assert (await seal(db)).position == LAST + 6
+
+
+@pytest.mark.parametrize("time", ["'294270-01-01'", "'20000-01-01'", "'infinity'", "'-infinity'", "'4000-01-01 BC'"])
+async def test_a_row_of_a_time_that_no_clock_says_is_found_and_exported(
+    db: DatabaseConnection, write: Write, attack: Attacker, time: str
+):
+    write(LAST)
+    await seal(db)
+    attack(f"UPDATE audit_log SET occurred_at = {time} WHERE id = {ROW}")
+    assert ("edit", ROW) in found(await verify(db))
+    assert len([entry async for entry in AuditService(db).export()]) == LAST
+
+
+@pytest.mark.parametrize("time", ["infinity", "-infinity"])
+@pytest.mark.parametrize("position", [1, LAST + 1])
+async def test_a_row_of_no_time_that_was_put_in_with_its_hash_is_found(
+    db: DatabaseConnection, write: Write, attack: Attacker, time: str, position: int
+):
+    if position > 1:
+        write(LAST)
+        await seal(db)
+    attack(
+        NEW_ROW.replace("now()", f"'{time}'"),
+        "INSERT INTO audit_pending SELECT id, sha256(convert_to(concat_ws(',', id,"
+        f" '{time.title()}', xid, length(actor), actor, length(action), action, length(subject), subject,"
+        " length(detail::text), detail::text, length(database_role), database_role), 'UTF8')) FROM audit_log"
+        " WHERE actor = 'user:evil'",
+    )
+    [(kind, id)] = found(await verify(db))
+    assert (kind, id) == ("insert", position)
 
 
 @pytest.mark.parametrize("on", ["sealed", "unsealed"])
@@ -161,7 +210,13 @@ async def test_a_last_anchor_that_was_changed_is_found_as_a_fork_or_a_truncation
 ):
     await sealed_thrice(db, write)
     whole = read(anchors)
-    for fields, kind in (({"chain_hash": OTHER_HASH}, "fork"), ({"position": 99}, "truncation")):
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"chain_hash": OTHER_HASH}, "fork"),
+        ({"position": 99}, "truncation"),
+        ({"position": 99, "epoch": -(10**18)}, "truncation"),
+        ({"position": 99, "epoch": -(10**30)}, "truncation"),
+    ]
+    for fields, kind in changes:
         put(anchors, whole)
         edit_lines(anchors, lambda lines, fields=fields: [*lines[:-1], changed(lines[-1], **fields)])
         assert kind in {finding.kind for finding in (await verify(db)).findings}

@@ -13,6 +13,7 @@ from novadex.cache_upkeep.service import CacheService
 from novadex.errors import NovaDexError
 from novadex.local.external import ExternalServer
 from novadex.monitoring.cache_probe import CacheProbe
+from novadex.reconciliation import cached
 from novadex.storage.connection import DatabaseConnection
 from novadex.users.service import UserService
 from novadex.users.store import UserStore
@@ -86,6 +87,29 @@ async def test_every_slot_serves_and_a_failover_loses_nothing(cluster, fresh_dat
         await until(cluster.whole, FAILOVER_S_MAX)
         assert victim not in cluster.primaries()
         await until(serves_every_slot, FAILOVER_S_MAX)
+
+
+async def test_cached_records_are_compared_some_at_a_time_on_every_primary(
+    cluster, fresh_databases, users, monkeypatch
+):
+    monkeypatch.setattr(cached, "KEYS_AT_ONCE", 1)
+    ids = [str(id) for id in users(USERS)]
+    async with fresh_databases.connection(cache=cluster.url) as db:
+        await until(db.companion(Caches).feed.confirm)
+
+        async def keeps_all() -> bool:
+            return all(await asyncio.gather(*(db.companion(UserStore).users.refill(user) for user in ids)))
+
+        await until(keeps_all)
+        check, found, parts = cached.CacheCheck(db), [], []
+        after = None
+        while not parts or after is not None:
+            part = await check.slice(after, found.append)
+            after = part.after
+            parts.append(part.checked)
+        assert not found
+        assert sum(parts) == USERS
+        assert max(parts) < USERS / 3
 
 
 async def test_health_sums_the_primaries_and_says_when_slots_are_not_served(cluster):

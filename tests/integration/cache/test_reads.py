@@ -8,7 +8,9 @@ import os
 import signal
 import sys
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -20,7 +22,7 @@ from novadex import metrics
 from novadex.cache import feed as feed_module
 from novadex.cache.cache import TTL_JITTER, Loaded
 from novadex.cache.feed import LEASE_S
-from novadex.cache.servers import CacheServer
+from novadex.cache.servers import CONNECTIONS_MAX, CacheServer
 from novadex.errors import NovaDexError
 from tests.waiting import until
 
@@ -370,6 +372,44 @@ async def test_where_more_changes_come_than_are_remembered_nothing_old_is_served
     assert [await process.read(user) for user in ids] == [f"second{number}" for number in range(10)]
 
 
+async def test_a_floor_is_asked_for_once_for_all_changes_that_are_forgotten(venue, monkeypatch):
+    monkeypatch.setattr(feed_module, "CHANGES_MAX", 9)
+    feed = (await venue.process()).feed
+
+    async def has_floor() -> bool:
+        return await feed.confirm() and feed.floor is not None
+
+    floors = 0
+    for number in range(100):
+        feed.note("user", str(number), 1_000 + number)
+        if feed.floor is None:
+            floors += 1
+            await until(has_floor)
+    assert floors == 10
+
+
+async def test_a_floor_that_was_asked_for_before_changes_were_forgotten_is_not_used(venue, monkeypatch):
+    monkeypatch.setattr(feed_module, "CHANGES_MAX", 3)
+    feed = (await venue.process()).feed
+    ask: Any = feed_module.Session.one
+    asked = []
+
+    async def one(session, query, *parameters):
+        row = await ask(session, query, *parameters)
+        if query is feed_module.QUERIES.floor:
+            asked.append(row.mark)
+            for number in range(4 if len(asked) == 1 else 0):
+                feed.note_own("user", str(number), 1_000 + number)
+        return row
+
+    monkeypatch.setattr(feed_module.Session, "one", one)
+    feed.floor = None
+    await until(feed.confirm)
+    assert feed.floor is None
+    await until(feed.confirm)
+    assert (len(asked), feed.floor) == (2, feed_module.Snapshot.parse(asked[1]))
+
+
 @pytest.mark.parametrize("payload", ["", "x", "user x y", "user 1", "\u00e4 \u00e4 \u00e4"])
 async def test_an_announcement_that_does_not_read_as_one_harms_nobody(venue, alice, payload):
     process = await venue.process()
@@ -397,6 +437,19 @@ async def test_what_another_database_role_announces_changes_nothing(venue, alice
 
 
 # Where something is away -----------------------------------------------------------------------------------
+
+
+async def test_a_caller_who_finds_every_connection_taken_is_answered_within_a_bound(cache_url):
+    server = CacheServer("cache", cache_url)
+    server.client()
+    async with AsyncExitStack() as others:
+        for _ in range(CONNECTIONS_MAX):
+            await others.enter_async_context(server._places)
+        async with asyncio.timeout(5):
+            assert not await server.set_unless_newer("novadex:test:waiting", bytes(8), 1_000)
+        assert server.usable, "it did not fail: nobody asked it"
+    assert await server.set_unless_newer("novadex:test:waiting", bytes(8), 1_000)
+    await server.close()
 
 
 async def test_a_cache_server_that_stalls_costs_one_short_wait(venue, alice, proxy):

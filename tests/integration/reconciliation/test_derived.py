@@ -11,6 +11,10 @@ from novadex.book.documents import MarketKeys
 from novadex.book.reader import BookReader
 from novadex.cache.cache import KEY_START
 from novadex.cache.contents import life_of
+from novadex.notifications.store import UnreadCounts
+from novadex.reconciliation import derived
+from novadex.reconciliation.records import Finding
+from novadex.roles.roles import Roles
 from novadex.sessions.service import SessionService
 from novadex.users.service import UserService
 from tests.integration.reconciliation.conftest import look, sql
@@ -170,6 +174,24 @@ async def test_a_book_that_is_not_the_live_orders_is_named_and_published_anew(ke
     assert not await look(kept, "book"), "a book that is not there is nobody's: readers ask PostgreSQL"
 
 
+async def test_a_book_that_is_far_behind_is_said_and_those_after_it_are_compared(
+    kept, market, cache_url, monkeypatch
+):
+    symbol, keys = market
+    other = await kept.app.main.one("SELECT id, symbol FROM markets ORDER BY id DESC LIMIT 1")
+    reader = kept.app.companion(BookReader)
+    await until(lambda: _is_published(reader, other.id))
+    client = redis.Redis.from_url(cache_url)
+    client.hset(keys.state, "sequence", 1)
+    ghost_level(client, await reader.keys(other.id))
+    monkeypatch.setattr(derived, "EVENTS_BEHIND_MAX", 1)
+    found: list[Finding] = []
+    [check] = (await kept.reconciler.run(only=["book"], found=found.append)).checks
+    assert check.skipped is not None
+    assert f"The book of {symbol} is" in check.skipped
+    assert ("book levels", other.symbol) in {(finding.what, finding.key["market"]) for finding in found}
+
+
 async def test_cached_records_that_are_not_true_are_named_and_deleted(kept, cache_url, sessions_url, fresh_databases):
     users, sessions = UserService(kept.app), SessionService(kept.app)
     wallet = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
@@ -229,3 +251,29 @@ async def test_cached_records_that_are_not_true_are_named_and_deleted(kept, cach
         cache.set(key, entry, px=60_000)
     assert not await look(kept, "cache")
     assert (await users.get_user(user.id)).username == "renamed"
+
+
+async def test_cached_counts_and_roles_that_are_old_are_no_difference(kept, cache_url, fresh_databases):
+    users = UserService(kept.app)
+    user = str((await users.create_user(username="somebody")).id)
+    counts, roles = kept.app.companion(UnreadCounts), kept.app.companion(Roles)
+    cache: Any = redis.Redis.from_url(cache_url)
+    start = f"{KEY_START}{await life_of(kept.app)}:"
+
+    async def kept_there() -> bool:
+        await counts.cache.load(user)
+        await roles._cache.load("all")
+        return cache.exists(f"{start}unread:{user}", f"{start}roles:all") == 2
+
+    await until(kept_there)
+    old = {key: cache.get(start + key) for key in (f"unread:{user}", "roles:all")}
+    with psycopg.connect(fresh_databases.main_url("owner"), autocommit=True) as owner:
+        owner.execute(
+            "INSERT INTO notifications (id, user_id, kind, title, body, cause_id)"
+            " SELECT uuidv7(), %s, min(name), 'A title', '', 'a cause' FROM notification_kinds",
+            (user,),
+        )
+        owner.execute("DELETE FROM role_permissions WHERE role = 'trader'")
+    for key, entry in old.items():
+        cache.set(start + key, entry, px=60_000)
+    assert not await look(kept, "cache")

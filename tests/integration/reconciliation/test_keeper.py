@@ -43,3 +43,28 @@ async def test_differences_are_shown_from_the_part_that_has_them_until_a_whole_r
     check.wrong = 0
     assert await watch.look()
     assert metric("differences", "parts") == 0
+
+
+class PartlySkipped:
+    """A check of two parts, of which the first cannot be compared."""
+
+    name = "partly skipped"
+    invariant = "Nothing is wrong."
+    skipped: str | None = "It is far behind."
+
+    async def slice(self, after, found):
+        if after is None:
+            return Slice(0, "second", self.skipped)
+        found(Finding(self.name, "things", {"id": "1"}, None, None))
+        return Slice(1)
+
+
+async def test_a_part_that_cannot_be_compared_keeps_no_other_from_it_but_the_round_is_not_whole():
+    check = PartlySkipped()
+    watch = Watch(check)  # pyright: ignore[reportArgumentType]
+    assert await watch.look()
+    assert metric("differences", check.name) == 1
+    assert metric("last_checked_timestamp_seconds", check.name) == 0
+    check.skipped = None
+    assert await watch.look()
+    assert metric("last_checked_timestamp_seconds", check.name) > 1.7e9

@@ -5,7 +5,10 @@ import json
 import psycopg
 import pytest
 
-from novadex.errors import ValidationError
+from novadex.cli.reconcile import _line
+from novadex.errors import UnavailableError, ValidationError
+from novadex.reconciliation.records import Finding, Slice
+from novadex.reconciliation.service import Reconciler
 from tests.integration.reconciliation.conftest import look, sql
 
 LIVE = "WHERE status = 'open' AND type = 'limit' AND version = 1 AND time_in_force = 'gtc'"
@@ -29,6 +32,8 @@ CORRUPTIONS = [
         {"orders", "fills"},
     ),
     ("orders", FILLED, "version = 3", {"orders"}),
+    ("orders", LIVE, "DELETE", {"orders"}),
+    ("orders", FILLED, "DELETE", {"orders", "fills"}),
     (
         "order_events",
         "WHERE type = 'placed' AND EXISTS (SELECT FROM order_events e WHERE e.order_id = t.order_id AND version = 2)",
@@ -46,6 +51,7 @@ CORRUPTIONS = [
         {"events", "sequences"},
     ),
     ("market_sequences", "WHERE true", "sequence = sequence + 5", {"sequences"}),
+    ("market_sequences", "WHERE true", "DELETE", {"sequences"}),
     ("trades", MAKER, "base_amount = base_amount * 2", {"fills", "matches"}),
     ("trades", MAKER, "side = CASE side WHEN 'buy' THEN 'sell' ELSE 'buy' END", {"fills", "matches"}),
     ("trades", MAKER, "quote_amount = quote_amount * 2", {"matches"}),
@@ -100,3 +106,35 @@ async def test_an_execution_that_nobody_reported_is_named(kept, fresh_databases)
 async def test_an_unknown_invariant_is_refused(kept):
     with pytest.raises(ValidationError, match="no invariant"):
         await kept.reconciler.run(only=["horoscope"])
+
+
+class Unanswered:
+    """A derived record that is wrong, of which nobody knows whether the repair helped: the server went away."""
+
+    name = "unanswered"
+    invariant = "Nothing is wrong."
+    repaired = False
+
+    async def slice(self, after, found):
+        del after
+        if self.repaired:
+            raise UnavailableError("The server went away.")
+        found(Finding(self.name, "things", {"id": "1"}, None, None))
+        return Slice(1)
+
+    async def repair(self, findings):
+        del findings
+        self.repaired = True
+        return True
+
+
+async def test_a_repair_that_could_not_be_looked_at_again_is_not_said_to_have_left_nothing(db):
+    reconciler = Reconciler(db, db)
+    reconciler.checks = [Unanswered()]  # pyright: ignore[reportAttributeAccessIssue]
+    report = await reconciler.run(repair=True)
+    [check] = report.checks
+    assert (check.repaired, check.left, check.skipped) == (True, None, "The server went away.")
+    assert (report.differences, report.skipped) == (1, ["unanswered"])
+    assert _line(check) == (
+        "unanswered 1 differences, 1 compared; derived anew; not all could be asked: The server went away."
+    )
