@@ -31,12 +31,12 @@ from novadex.liquidity.records import (
     Pool,
     PoolSnapshot,
 )
-from novadex.liquidity.uniswap_v3 import MAX_TICK, MIN_TICK, UINT256_BOUND
+from novadex.liquidity.uniswap_v3 import MAX_TICK, MIN_TICK, Q128, UINT256_BOUND
 from novadex.liquidity.valuation import (
     PoolState,
     amount_of_atoms,
     amounts_in_pool,
-    fees_of_spans,
+    fees_of_growth,
     price_of,
     rounded_price,
 )
@@ -299,9 +299,10 @@ class LiquidityService:
             )
         changes = await main.query(SQL.liquidity_changes, [position.id, moment], read_only=True)
         since = was.collected_at or position.opened_at
-        spans = await main.query(SQL.spans, [pool.id, since, moment], read_only=True)
-        ticks = ticks_of(position)
-        fees = fees_of_spans(pool, ticks, [(c.executed_at, int(c.liquidity)) for c in changes], spans)
+        moments = [change.executed_at for change in changes]
+        span = [pool.id, since, moment, *(ticks_of(position) or (None, None)), moments, pool.fee_ppm * Q128]
+        growth = await main.query(SQL.fee_growth, span, read_only=True)
+        fees = fees_of_growth(changes, growth)
         return _valued(position, pool, state, rounded_price(price), was, fees)
 
     async def snapshots(
