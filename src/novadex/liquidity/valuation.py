@@ -78,11 +78,11 @@ def rounded_price(price: Fraction) -> Decimal:
 
 
 def fees_of_growth(changes: Sequence[Row], growth: Iterable[Row]) -> tuple[int, int]:
-    """Smallest units of token 0 and token 1 that a position earned, from the fees of its pool for each unit of liquidity.
+    """Smallest units of token 0 and token 1 that a position earned, by what each unit of liquidity earned.
 
-    ``changes`` are what liquidity it had from which moment on, and ``growth`` is the Q128.128 of the spans between them.
-    As in the contracts, growth is rounded down in every span, and what it earned at every change
-    (``Position.update``).
+    ``changes`` are what liquidity it had from which moment on, ``growth`` the fees for each unit between them,
+    Q128.128. As in the contracts, growth is rounded down in every span, and what was earned at every change of the
+    position (``Position.update``).
     """
     earned0 = earned1 = 0
     for row in growth:

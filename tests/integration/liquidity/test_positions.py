@@ -212,8 +212,8 @@ async def test_value_and_impermanent_loss_of_a_concentrated_position(liquidity, 
     with wide_decimals():
         assert value.held_value == Decimal("1.5") * value.price + 4000
         assert value.impermanent_loss == value.value - value.held_value
-    # A quarter of the liquidity, in range in two of the minutes: 0.05 % of what was paid in, a quarter of that; a unit
-    # less, for growth is rounded down.
+    # A quarter of the liquidity, in range in two of the minutes: 0.05 % of what was paid in, a quarter of that; a
+    # unit less, for growth is rounded down.
     accrued = (Decimal("0.001999"), Decimal("0.000000999999999999"))
     assert (value.quote_fees_accrued, value.base_fees_accrued) == accrued
     late = await liquidity.value(position.id, at=NOON + timedelta(hours=1))
@@ -244,15 +244,15 @@ def add_minutes(url: str, pool: Any, minutes: int, amount0: int = 8_000_000) -> 
     """Minutes from NOON on, at tick 197000, in each of which so much of token 0 is paid in."""
     with psycopg.connect(url) as connection:
         connection.execute(
-            "INSERT INTO pool_snapshots (pool_id, taken_at, liquidity, open_tick, close_tick, lowest_tick, highest_tick,"
-            " in_amount0, source) SELECT %s, %s + n * interval '1 minute', %s + n, 197000, 197000, 197000, 197000, %s, 'x'"
-            " FROM generate_series(0, %s) AS n",
+            "INSERT INTO pool_snapshots (pool_id, taken_at, liquidity, open_tick, close_tick, lowest_tick,"
+            " highest_tick, in_amount0, source) SELECT %s, %s + n * interval '1 minute', %s + n, 197000, 197000,"
+            " 197000, 197000, %s, 'x' FROM generate_series(0, %s) AS n",
             (pool.id, NOON, 4 * 10**18, amount0, minutes - 1),
         )
 
 
 @pytest.mark.parametrize("taken", ["decreased", "collected"])
-async def test_fees_that_were_taken_out_are_not_accrued_any_more(liquidity, pool, user, main_url, taken):  # noqa: PLR0917
+async def test_fees_that_were_taken_out_are_not_accrued_any_more(liquidity, pool, user, main_url, taken):
     position = await open_(liquidity, user, pool)
     add_minutes(main_url("owner"), pool, 10)
     at = NOON + timedelta(minutes=10)
