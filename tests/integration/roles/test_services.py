@@ -174,6 +174,12 @@ METHODS = {
     "TransferService.reverse": of(lambda s, _: s.reverse(uuid7()), "transfers.record"),
     "TransferService.list": of(lambda s, who: s.list(who), "portfolio.read_any", own="portfolio.read_own"),
     "PortfolioService.record_price": of(lambda s, _: s.record_price("BTC/USDT", 1), "prices.record"),
+    "PortfolioService.take_snapshot": of(
+        lambda s, who: s.take_snapshot(who),
+        "portfolio.read_any",
+        "portfolio.snapshot_any",
+        own="portfolio.snapshot_own",
+    ),
     **{
         f"PortfolioService.{name}": of(
             lambda s, who, name=name, more=more: getattr(s, name)(who, **more),
@@ -186,7 +192,6 @@ METHODS = {
             "lots": {"market": "BTC/USDT"},
             "closings": {"market": "BTC/USDT"},
             "pnl": {},
-            "take_snapshot": {},
             "snapshots": {},
         }.items()
     },
