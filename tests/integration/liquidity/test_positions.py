@@ -223,21 +223,70 @@ async def test_value_and_impermanent_loss_of_a_concentrated_position(liquidity, 
         await liquidity.value(position.id, at=NOON)
 
 
-async def test_value_of_a_share_of_a_constant_product(liquidity, user, make_market, main_url):
+@pytest.fixture
+async def pair(liquidity, make_market):
+    """A constant product of ETH (token 1) and DAI (token 0), 0.3 %."""
     make_market("ETH/DAI", 18, 18)
-    pool = await liquidity.pools.add("0xpair", market="ETH/DAI", kind="constant_product", fee="0.003")
+    return await liquidity.pools.add(
+        "0xpair", market="ETH/DAI", kind="constant_product", fee="0.003", base_is_token0=False
+    )
+
+
+STATE = {"liquidity": 4000, "base_reserve": 20, "quote_reserve": 8000, "taken_at": NOON + timedelta(minutes=1)}
+
+
+async def test_value_of_a_share_of_a_constant_product(liquidity, user, pair):
     position = await liquidity.open(
         user, pool="0xpair", liquidity=1000, base_amount=10, quote_amount=1000, executed_at=NOON
     )
-    with psycopg.connect(main_url("owner")) as connection:
-        connection.execute(
-            "INSERT INTO pool_snapshots (pool_id, taken_at, liquidity, base_reserve, quote_reserve, source)"
-            " VALUES (%s, %s, 4000, 20, 8000, 'x')",
-            (pool.id, NOON + timedelta(minutes=1)),
-        )
+    with pytest.raises(UnavailableError) as caught:
+        await liquidity.value(position.id)
+    assert "novadex liquidity snapshot" in caught.value.hint
+    await liquidity.record_snapshot("0xpair", **STATE, base_paid_in=2, quote_paid_in="0.5")
     value = await liquidity.value(position.id)
     assert (value.price, value.base_amount, value.quote_amount, value.value) == (400, 5, 2000, 4000)
     assert (value.held_value, value.impermanent_loss) == (5000, -1000)
+    # 0.3 % of what was paid in, a quarter of that.
+    assert (value.base_fees_accrued, value.quote_fees_accrued) == (Decimal("0.0015"), Decimal("0.000375"))
+
+
+async def test_a_state_of_a_constant_product_is_recorded_once(liquidity, pair):
+    first = await liquidity.record_snapshot("0xpair", **STATE, base_paid_in=2)
+    assert (first.base_reserve, first.quote_reserve, first.in_amount1) == (20, 8000, 2 * 10**18)
+    assert await liquidity.record_snapshot("0xpair", **STATE, base_paid_in=2) == first
+    for other in ({"liquidity": 4001}, {"base_reserve": 21}, {"quote_paid_in": 1}):
+        with pytest.raises(ConflictError):
+            await liquidity.record_snapshot("0xpair", **{**STATE, "base_paid_in": 2, **other})
+    now = await liquidity.record_snapshot("0xpair", **{**STATE, "taken_at": None})
+    assert (await liquidity.snapshots("0xpair")).items == [now, first]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"liquidity": 0}, "liquidity"),
+        ({"base_reserve": 0}, "base_reserve"),
+        ({"quote_reserve": 0}, "quote_reserve"),
+        ({"base_reserve": "-1"}, "base_reserve"),
+        ({"quote_paid_in": 1.5}, "quote_paid_in"),
+        ({"base_paid_in": 2**256 - 1}, "base_paid_in"),
+        ({"taken_at": "2999-01-01T00:00:00Z"}, "taken_at"),
+        ({"taken_at": "noon"}, "taken_at"),
+        ({"source": "A B"}, "source"),
+    ],
+)
+async def test_what_is_wrong_in_a_state_is_named(liquidity, pair, changes, field):
+    with pytest.raises(ValidationError) as caught:
+        await liquidity.record_snapshot("0xpair", **{**STATE, **changes})
+    assert caught.value.field == field
+
+
+async def test_a_concentrated_pool_has_no_reserves(liquidity, pool):
+    with pytest.raises(ValidationError, match="ticks"):
+        await liquidity.record_snapshot(pool.address, **STATE)
+    actor = Actor("user:staff", None, "support", frozenset({"liquidity.report"}))
+    with pytest.raises(PermissionDeniedError, match=r"pools\.manage"):
+        await liquidity.acting_as(actor).record_snapshot(pool.address, **STATE)
 
 
 def add_minutes(url: str, pool: Any, minutes: int, amount0: int = 8_000_000) -> None:

@@ -166,6 +166,9 @@ METHODS = {
     "LiquidityService.decrease": of(lambda s, _: s.decrease(uuid7(), liquidity=1, **AMOUNTS), "liquidity.report"),
     "LiquidityService.collect": of(lambda s, _: s.collect(uuid7(), base_fees=1), "liquidity.report"),
     "LiquidityService.close_position": of(lambda s, _: s.close_position(uuid7(), **AMOUNTS), "liquidity.report"),
+    "LiquidityService.record_snapshot": of(
+        lambda s, _: s.record_snapshot("0x", liquidity=1, base_reserve=1, quote_reserve=1), "pools.manage"
+    ),
     "LiquidityService.list": of(lambda s, who: s.list(who), "liquidity.read_any", own="liquidity.read_own"),
     "TransferService.record": of(lambda s, who: s.record(user_id=who, **DEPOSIT), "transfers.record"),
     "TransferService.record_many": of(
