@@ -521,10 +521,11 @@ def _amounts(pool: Pool, base: Amount, quote: Amount, what: str) -> tuple[Decima
 def _paid_in(pool: Pool, base: Amount, quote: Amount) -> tuple[int, int]:
     """Smallest units of token 0 and token 1."""
     amounts = _amounts(pool, base, quote, "paid_in")
-    atoms = atoms_of(amounts[0], pool.base_decimals), atoms_of(amounts[1], pool.quote_decimals)
-    if max(atoms) >= UINT256_BOUND:
-        raise ValidationError("What was paid in must be below 2^256 smallest units.", field="base_paid_in")
-    return atoms if pool.base_is_token0 else atoms[::-1]
+    base_atoms, quote_atoms = atoms_of(amounts[0], pool.base_decimals), atoms_of(amounts[1], pool.quote_decimals)
+    for field, atoms in (("base_paid_in", base_atoms), ("quote_paid_in", quote_atoms)):
+        if atoms >= UINT256_BOUND:
+            raise ValidationError(f"{field} must be below 2^256 smallest units, got {atoms}.", field=field)
+    return (base_atoms, quote_atoms) if pool.base_is_token0 else (quote_atoms, base_atoms)
 
 
 def _check_source(source: Any, source_id: Any, name: str) -> None:

@@ -241,7 +241,7 @@ async def test_value_of_a_share_of_a_constant_product(liquidity, user, pair):
     )
     with pytest.raises(UnavailableError) as caught:
         await liquidity.value(position.id)
-    assert "novadex liquidity snapshot" in caught.value.hint
+    assert "novadex liquidity snapshot" in str(caught.value.hint)
     await liquidity.record_snapshot("0xpair", **STATE, base_paid_in=2, quote_paid_in="0.5")
     value = await liquidity.value(position.id)
     assert (value.price, value.base_amount, value.quote_amount, value.value) == (400, 5, 2000, 4000)
