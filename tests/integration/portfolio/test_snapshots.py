@@ -185,6 +185,25 @@ async def test_what_is_in_a_pool_counts_at_its_price(db, transfers, portfolios, 
     assert held == {names[asset]: amount for (_, asset), amount in holdings(records).items()}
 
 
+async def test_what_is_in_a_pool_counts_from_when_it_was_put_in_however_late_that_was_reported(
+    db, portfolios, worker_db, market, user
+):
+    liquidity = LiquidityService(db)
+    await liquidity.pools.add("0xpool", market="BTC/USDT", kind="constant_product", fee="0.003")
+    await liquidity.record_snapshot("0xpool", liquidity=100, base_reserve=20, quote_reserve=2000, taken_at=NOON)
+    position = await liquidity.open(
+        user, pool="0xpool", liquidity=10, base_amount=2, quote_amount=200, executed_at=NOON
+    )
+    for hours, shares in ((3, 4), (2, 5), (1, 6)):
+        await liquidity.increase(
+            position.id, liquidity=shares, base_amount=0, quote_amount=0, executed_at=NOON + hours * HOUR
+        )
+    await caught_up(worker_db)
+    found = [await portfolios.pnl(user, at=NOON + (n + 0.5) * HOUR, asset="USDT") for n in range(4)]
+    # Of 100 shares of 2,000 USDT; nothing prices BTC.
+    assert [s.pool_value for s in found] == [200, 320, 420, 500]
+
+
 async def test_the_database_refuses_a_snapshot_that_does_not_add_up(  # noqa: PLR0917 - fixtures
     portfolios, transfers, worker_db, market, user, url
 ):
