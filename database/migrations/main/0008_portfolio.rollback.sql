@@ -10,8 +10,10 @@ CREATE OR REPLACE FUNCTION schema_step() RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$ SELECT '0007_liquidity' $$;
 
-DELETE FROM role_permissions WHERE permission IN ('portfolio.read_own', 'portfolio.read_any', 'transfers.record', 'prices.record');
-DELETE FROM permissions WHERE name IN ('portfolio.read_own', 'portfolio.read_any', 'transfers.record', 'prices.record');
+DELETE FROM role_permissions WHERE permission IN ('portfolio.read_own', 'portfolio.read_any', 'portfolio.snapshot_own',
+    'portfolio.snapshot_any', 'transfers.record', 'prices.record');
+DELETE FROM permissions WHERE name IN ('portfolio.read_own', 'portfolio.read_any', 'portfolio.snapshot_own',
+    'portfolio.snapshot_any', 'transfers.record', 'prices.record');
 
 CREATE OR REPLACE FUNCTION protect_rows() RETURNS void
     LANGUAGE plpgsql

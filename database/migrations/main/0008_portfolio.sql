@@ -319,15 +319,20 @@ CREATE INDEX portfolio_snapshots_stale_idx ON portfolio_snapshots (user_id, take
 INSERT INTO permissions (name, description) VALUES
     ('portfolio.read_own', 'See one''s own holdings, lots, profits, transfers and snapshots'),
     ('portfolio.read_any', 'See those of others'),
+    ('portfolio.snapshot_own', 'Take and keep a snapshot of one''s own portfolio'),
+    ('portfolio.snapshot_any', 'Take and keep snapshots of portfolios of others'),
     ('transfers.record', 'Record and undo deposits, withdrawals and funding payments'),
     ('prices.record', 'Record prices of a feed');
 INSERT INTO role_permissions (role, permission) VALUES
     ('user', 'portfolio.read_own'), ('trader', 'portfolio.read_own'), ('market_maker', 'portfolio.read_own'),
-    ('support', 'portfolio.read_own'), ('support', 'portfolio.read_any'),
-    ('auditor', 'portfolio.read_own'), ('auditor', 'portfolio.read_any'),
+    ('user', 'portfolio.snapshot_own'), ('trader', 'portfolio.snapshot_own'), ('market_maker', 'portfolio.snapshot_own'),
+    ('support', 'portfolio.read_own'), ('support', 'portfolio.read_any'), ('support', 'portfolio.snapshot_own'),
+    ('auditor', 'portfolio.read_own'), ('auditor', 'portfolio.read_any'), ('auditor', 'portfolio.snapshot_own'),
     ('operator', 'portfolio.read_own'), ('operator', 'portfolio.read_any'),
+    ('operator', 'portfolio.snapshot_own'), ('operator', 'portfolio.snapshot_any'),
     ('operator', 'transfers.record'), ('operator', 'prices.record'),
     ('admin', 'portfolio.read_own'), ('admin', 'portfolio.read_any'),
+    ('admin', 'portfolio.snapshot_own'), ('admin', 'portfolio.snapshot_any'),
     ('admin', 'transfers.record'), ('admin', 'prices.record');
 
 GRANT SELECT ON transfers, prices, main_projections, portfolio_movements, portfolio_holdings, portfolio_flows, portfolio_positions,

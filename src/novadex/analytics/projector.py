@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from novadex.settings import Settings
     from novadex.storage.database import Database
     from novadex.storage.queries import Queries
+    from novadex.storage.rows import Row
     from novadex.storage.session import Session
 
 Rows = TypeVar("Rows")
@@ -202,9 +203,9 @@ class Projector(ABC, Generic[Rows]):
     async def _apply(self, state: ProjectionState, sample: LogSample, rows: Rows | None, rows_max: int) -> Step:
         async with self.store.transaction() as session:
             row = await session.one(self.queries.lock_state)
-            held = ProjectionState.of(row) if row else None
-            if held is None or (held.identity, held.position) != (state.identity, state.position):
+            if row is None or not self._goes_on_from(row, state):
                 return Step(Outcome.NOT_OWNER)
+            held = ProjectionState.of(row)
             result = await self.apply_rows(session, rows) if rows else BatchResult(state.position)
             set_aside = result.set_aside.total()
             drained = result.read < rows_max
@@ -230,6 +231,11 @@ class Projector(ABC, Generic[Rows]):
         self._note_lag(sample, self._state.watermark)
         await self._count_waiting(sample, drained=drained)
         return Step(Outcome.CAUGHT_UP if drained else Outcome.APPLIED, result.applied, set_aside)
+
+    def _goes_on_from(self, row: Row, state: ProjectionState) -> bool:
+        """Whether the stored position is still the one that a batch was read from."""
+        held = ProjectionState.of(row)
+        return (held.identity, held.position) == (state.identity, state.position)
 
     async def _begin(self, identity: MainIdentity) -> None:
         await self.store.execute(self.queries.begin, [identity.epoch, identity.system_identifier, identity.timeline])

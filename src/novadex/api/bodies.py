@@ -122,6 +122,18 @@ class PoolToAdd(Body):
     base_is_token0: bool = True
 
 
+class PoolStateToRecord(Body):
+    """How a constant product stands, and what swaps paid in since the snapshot before."""
+
+    liquidity: Whole
+    base_reserve: Amount
+    quote_reserve: Amount
+    base_paid_in: Amount = "0"
+    quote_paid_in: Amount = "0"
+    taken_at: Moment | None = None
+    source: Annotated[str, Field(max_length=32)] = "feed"
+
+
 class PositionToOpen(Body):
     """What a user put into a pool."""
 

@@ -45,6 +45,14 @@ async def add_pool(body: bodies.PoolToAdd, db: Db, caller: Calling) -> Response:
     return json_answer(await pools.add(**body.model_dump()), HTTPStatus.CREATED)
 
 
+@router.post("/pools/{address}/snapshots", tags=["liquidity"], **documented(PoolSnapshot, HTTPStatus.CREATED))
+async def record_pool_snapshot(address: str, body: bodies.PoolStateToRecord, db: Db, caller: Calling) -> Response:
+    """Record how a constant product stands: for operators. A retry gives what is there."""
+    fields: dict[str, Any] = body.model_dump() | {"liquidity": int(body.liquidity)}
+    taken = await LiquidityService(db, actor=caller.actor).record_snapshot(address, **fields)
+    return json_answer(_shown(taken), HTTPStatus.CREATED)
+
+
 @router.get("/pools/{address}/snapshots", tags=["liquidity"], **documented(Page[PoolSnapshot]))
 async def list_pool_snapshots(
     address: str,

@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     for name, command in {
         "pools": list_pools,
         "add-pool": add_pool,
+        "snapshot": record_snapshot,
         "open": open_position,
         "increase": increase,
         "decrease": decrease,
@@ -86,6 +87,39 @@ def add_pool(
         print_json(pool)
     else:
         print(_pool_line(pool))
+
+
+def record_snapshot(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Address of a constant product.")],
+    *,
+    liquidity: Annotated[str, typer.Option("--liquidity", help="All its shares, a whole number.")],
+    base_reserve: Annotated[str, typer.Option(help="Units of the base asset in it.")],
+    quote_reserve: Annotated[str, typer.Option(help="Units of the quote asset in it.")],
+    base_paid_in: Annotated[
+        str, typer.Option(help="What swaps paid in since the snapshot before, in the base asset.")
+    ] = "0",
+    quote_paid_in: Annotated[str, typer.Option(help="The same in the quote asset.")] = "0",
+    at: Annotated[str | None, typer.Option("--at", metavar="TIME", help="When it stood so. Default: now.")] = None,
+    source: Annotated[str, typer.Option(help="Who says so.")] = "feed",
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Record how a constant product stands: its positions are valued with it."""
+    values: Any = {
+        "liquidity": _whole(liquidity),
+        "base_reserve": base_reserve,
+        "quote_reserve": quote_reserve,
+        "base_paid_in": base_paid_in,
+        "quote_paid_in": quote_paid_in,
+        "taken_at": moment_of(at, "--at"),
+        "source": source,
+    }
+    taken = _with_service(data_dir, lambda service: service.record_snapshot(address, **values))
+    if as_json:
+        print_json(taken)
+    else:
+        reserves = f"{_n(taken.base_reserve)} and {_n(taken.quote_reserve)}"
+        print(f"{taken.pool}: {reserves} at {taken.taken_at:%Y-%m-%d %H:%M:%S} UTC, liquidity {taken.liquidity}.")
 
 
 def open_position(

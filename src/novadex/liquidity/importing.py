@@ -51,7 +51,10 @@ async def import_pool(db: DatabaseConnection, file: str, pool: str) -> PoolImpor
     started = time.perf_counter()
     where = await LiquidityService(db, actor=ACTOR).pools.get(pool)
     if where.kind != "concentrated":
-        raise UsageError(f"The pool {pool} is a constant product: such a file is of a concentrated one.")
+        raise UsageError(
+            f"The pool {pool} is a constant product: such a file is of a concentrated one.",
+            hint="Record how it stands: novadex liquidity snapshot ADDRESS",
+        )
     read = added = 0
     first: datetime | None = None
     last: datetime | None = None

@@ -79,30 +79,46 @@ SELECT id, position_id, version, type, liquidity::numeric AS liquidity, base_amo
 FROM liquidity_events WHERE position_id = $1 AND version > $2 ORDER BY version LIMIT $3;
 
 -- name: position_at
--- How a position stood just before a moment ($2): by all its events before it.
-SELECT (array_agg(liquidity::numeric ORDER BY version DESC))[1] AS liquidity,
+-- How a position stood just before a moment ($2): by all its events before it, in whatever order they were reported.
+SELECT greatest(sum(change), 0) AS liquidity,
     coalesce(sum(base_amount) FILTER (WHERE type IN ('opened', 'increased')), 0) AS base_in,
     coalesce(sum(quote_amount) FILTER (WHERE type IN ('opened', 'increased')), 0) AS quote_in,
     coalesce(sum(base_amount) FILTER (WHERE type IN ('decreased', 'closed')), 0) AS base_out,
     coalesce(sum(quote_amount) FILTER (WHERE type IN ('decreased', 'closed')), 0) AS quote_out,
     coalesce(sum(base_fees), 0) AS base_fees, coalesce(sum(quote_fees), 0) AS quote_fees,
-    max(executed_at) FILTER (WHERE type IN ('collected', 'closed')) AS collected_at
-FROM liquidity_events WHERE position_id = $1 AND executed_at < $2
+    max(executed_at) FILTER (WHERE type IN ('collected', 'closed') OR base_fees > 0 OR quote_fees > 0) AS collected_at
+FROM (
+    SELECT *, liquidity::numeric - lag(liquidity::numeric, 1, 0::numeric) OVER (ORDER BY version) AS change
+    FROM liquidity_events WHERE position_id = $1
+) AS e
+WHERE executed_at < $2
 HAVING count(*) > 0;
 
 -- name: liquidity_changes
 -- What liquidity a position had from which moment on, before a moment ($2).
-SELECT executed_at, liquidity::numeric AS liquidity FROM liquidity_events WHERE position_id = $1 AND executed_at < $2 ORDER BY version;
+SELECT executed_at, greatest(sum(sum(change)) OVER (ORDER BY executed_at), 0) AS liquidity
+FROM (
+    SELECT executed_at, liquidity::numeric - lag(liquidity::numeric, 1, 0::numeric) OVER (ORDER BY version) AS change
+    FROM liquidity_events WHERE position_id = $1
+) AS e
+WHERE executed_at < $2 AND change <> 0
+GROUP BY executed_at
+ORDER BY executed_at;
 
 -- name: pool_state
 -- How a pool stood just before a moment: its last span that was over.
 SELECT taken_at, liquidity::numeric AS liquidity, close_tick, base_reserve, quote_reserve
 FROM pool_snapshots WHERE pool_id = $1 AND taken_at < $2 ORDER BY taken_at DESC LIMIT 1;
 
--- name: spans
--- What a pool took in its spans in [$2, $3).
-SELECT taken_at, liquidity::numeric AS liquidity, close_tick, in_amount0::numeric AS in_amount0, in_amount1::numeric AS in_amount1
-FROM pool_snapshots WHERE pool_id = $1 AND taken_at >= $2 AND taken_at < $3 ORDER BY taken_at;
+-- name: fee_growth
+-- Fees of a pool in its spans in [$2, $3) that closed in the ticks [$4, $5), for each unit of the liquidity in range, by how
+-- many of the moments $6 had come; $7 is the fee in ppm times the unit of the result.
+SELECT width_bucket(taken_at, $6::timestamptz[]) AS come, sum(div(in_amount0 * $7::numeric, liquidity * 1000000)) AS growth0,
+    sum(div(in_amount1 * $7::numeric, liquidity * 1000000)) AS growth1
+FROM pool_snapshots
+WHERE pool_id = $1 AND taken_at >= $2 AND taken_at < $3 AND liquidity > 0
+    AND ($4::integer IS NULL OR close_tick >= $4 AND close_tick < $5::integer)
+GROUP BY 1;
 
 -- name: snapshots_of_pool
 -- A page of a pool's snapshots, newest first: taken in [$2, $3).
@@ -149,7 +165,7 @@ FROM pool_snapshots WHERE pool_id = $1 AND taken_at BETWEEN $2 AND $3;
 -- name: open_positions_at
 -- The positions of users ($1) that had liquidity just before a moment ($2), with the last state of their pools then, from
 -- events up to the position ($3, $4) of the log.
-SELECT l.user_id, l.tick_lower, l.tick_upper, e.liquidity::numeric AS liquidity, p.id AS pool_id, m.symbol AS market, p.kind,
+SELECT l.user_id, l.tick_lower, l.tick_upper, e.liquidity, p.id AS pool_id, m.symbol AS market, p.kind,
     p.address, p.fee_ppm, p.tick_spacing, p.base_is_token0, m.base_decimals, m.quote_decimals, m.base_asset_id, m.quote_asset_id,
     s.liquidity::numeric AS pool_liquidity, s.close_tick, s.base_reserve, s.quote_reserve,
     e.base_left, e.quote_left
@@ -157,11 +173,14 @@ FROM liquidity_positions l
 JOIN pools p ON p.id = l.pool_id
 JOIN markets m ON m.id = l.market_id
 CROSS JOIN LATERAL (
-    SELECT (array_agg(v.liquidity ORDER BY v.version DESC))[1] AS liquidity,
+    SELECT sum(v.change) AS liquidity,
         sum(CASE WHEN v.type IN ('opened', 'increased') THEN v.base_amount::numeric ELSE -v.base_amount::numeric END) AS base_left,
         sum(CASE WHEN v.type IN ('opened', 'increased') THEN v.quote_amount::numeric ELSE -v.quote_amount::numeric END) AS quote_left
-    FROM liquidity_events v
-    WHERE v.position_id = l.id AND v.executed_at < $2 AND (v.xid, v.id) <= ($3::xid8, $4::uuid)
+    FROM (
+        SELECT *, liquidity::numeric - lag(liquidity::numeric, 1, 0::numeric) OVER (ORDER BY version) AS change
+        FROM liquidity_events WHERE position_id = l.id
+    ) AS v
+    WHERE v.executed_at < $2 AND (v.xid, v.id) <= ($3::xid8, $4::uuid)
 ) AS e
 LEFT JOIN LATERAL (
     SELECT * FROM pool_snapshots s WHERE s.pool_id = p.id AND s.taken_at < $2 ORDER BY s.taken_at DESC LIMIT 1

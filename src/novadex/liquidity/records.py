@@ -109,7 +109,8 @@ class LiquidityValue:
     quote_fees: Decimal
     fees_value: Decimal
     base_fees_accrued: Decimal
-    """Earned since and not collected, as the pool's snapshots tell; whole units, rounded down."""
+    """Earned since and not collected, as the pool's snapshots tell; whole units, rounded down. Those of a constant
+    product stay in its reserves: they are part of ``value`` too."""
     quote_fees_accrued: Decimal
     accrued_value: Decimal
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +31,13 @@ from novadex.liquidity.records import (
     Pool,
     PoolSnapshot,
 )
-from novadex.liquidity.uniswap_v3 import MAX_TICK, MIN_TICK, UINT256_BOUND
+from novadex.liquidity.uniswap_v3 import MAX_TICK, MIN_TICK, Q128, UINT256_BOUND
 from novadex.liquidity.valuation import (
     PoolState,
     amount_of_atoms,
     amounts_in_pool,
-    fees_of_spans,
+    atoms_of,
+    fees_of_growth,
     price_of,
     rounded_price,
 )
@@ -295,14 +296,70 @@ class LiquidityService:
         if row is None or state is None or price is None:
             raise UnavailableError(
                 f"Nothing is known of the pool {pool.address} before {moment.isoformat()}.",
-                hint="Import its snapshots: novadex import pool FILE --pool ADDRESS",
+                hint="Import its snapshots: novadex import pool FILE --pool ADDRESS"
+                if pool.kind == "concentrated"
+                else "Record how it stands: novadex liquidity snapshot ADDRESS",
             )
         changes = await main.query(SQL.liquidity_changes, [position.id, moment], read_only=True)
         since = was.collected_at or position.opened_at
-        spans = await main.query(SQL.spans, [pool.id, since, moment], read_only=True)
-        ticks = ticks_of(position)
-        fees = fees_of_spans(pool, ticks, [(c.executed_at, int(c.liquidity)) for c in changes], spans)
+        moments = [change.executed_at for change in changes]
+        span = [pool.id, since, moment, *(ticks_of(position) or (None, None)), moments, pool.fee_ppm * Q128]
+        growth = await main.query(SQL.fee_growth, span, read_only=True)
+        fees = fees_of_growth(changes, growth)
         return _valued(position, pool, state, rounded_price(price), was, fees)
+
+    # What pools did
+
+    async def record_snapshot(
+        self,
+        pool: str,
+        *,
+        liquidity: int,
+        base_reserve: Amount,
+        quote_reserve: Amount,
+        base_paid_in: Amount = 0,
+        quote_paid_in: Amount = 0,
+        taken_at: datetime | str | None = None,
+        source: str = "feed",
+    ) -> PoolSnapshot:
+        """Record how a constant product stands: all its shares, its reserves, and what swaps paid in (fees included)
+        since the snapshot before. Needs ``pools.manage``.
+
+        The same again gives what is there, others of the same moment (default: now) are a ``ConflictError``. What
+        concentrated pools did is imported.
+        """
+        self._actor.require("pools.manage")
+        where = await self.pools.get(pool)
+        if where.kind != "constant_product":
+            raise ValidationError(
+                f"The pool {where.address} is {where.kind}: it has ticks, and no reserves.",
+                field="pool",
+                hint="Import its snapshots: novadex import pool FILE --pool ADDRESS",
+            )
+        shares = _liquidity(liquidity)
+        reserves = _amounts(where, base_reserve, quote_reserve, "reserve")
+        if not all(reserves):
+            raise ValidationError(
+                "Reserves must be above 0.", field="quote_reserve" if reserves[0] else "base_reserve"
+            )
+        paid_in = _paid_in(where, base_paid_in, quote_paid_in)
+        check_source(source)
+        now = datetime.now(UTC)
+        moment = parse_moment(taken_at, "taken_at") if taken_at is not None else now
+        if moment > now:
+            raise ValidationError(f"taken_at must not be in the future, got {moment.isoformat()}.", field="taken_at")
+        row = [moment, shares, None, None, None, None, *reserves, 0, 0, *paid_in, source]
+        parameters = [where.id, *([value] for value in row)]
+        async with self._db.transaction() as session:
+            await act_as(session, self._actor)
+            await session.execute(SQL.add_snapshots, parameters)
+            if await session.value(SQL.other_snapshots, parameters) is not None:
+                raise ConflictError(
+                    f"The snapshot of {moment.isoformat()} of {where.address} is there with other values.",
+                    hint="Snapshots are never changed: record the next one.",
+                )
+        there = await self.snapshots(pool, start=moment, end=moment + timedelta(microseconds=1), limit=1)
+        return there.items[0]
 
     async def snapshots(
         self,
@@ -459,6 +516,16 @@ def _amounts(pool: Pool, base: Amount, quote: Amount, what: str) -> tuple[Decima
             )
         found.append(amount)
     return found[0], found[1]
+
+
+def _paid_in(pool: Pool, base: Amount, quote: Amount) -> tuple[int, int]:
+    """Smallest units of token 0 and token 1."""
+    amounts = _amounts(pool, base, quote, "paid_in")
+    base_atoms, quote_atoms = atoms_of(amounts[0], pool.base_decimals), atoms_of(amounts[1], pool.quote_decimals)
+    for field, atoms in (("base_paid_in", base_atoms), ("quote_paid_in", quote_atoms)):
+        if atoms >= UINT256_BOUND:
+            raise ValidationError(f"{field} must be below 2^256 smallest units, got {atoms}.", field=field)
+    return (base_atoms, quote_atoms) if pool.base_is_token0 else (quote_atoms, base_atoms)
 
 
 def _check_source(source: Any, source_id: Any, name: str) -> None:

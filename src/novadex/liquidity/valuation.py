@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING
 
 from novadex.liquidity.records import Pool
-from novadex.liquidity.uniswap_v3 import amounts_of_liquidity, price_of_sqrt_ratio, sqrt_ratio_at_tick
+from novadex.liquidity.uniswap_v3 import Q128, amounts_of_liquidity, price_of_sqrt_ratio, sqrt_ratio_at_tick
 from novadex.money import EXACT, PRICE_DECIMALS_MAX, trimmed
 
-MILLION = 1_000_000
+if TYPE_CHECKING:
+    from novadex.storage.rows import Row
+
 _PRICE_UNIT = Decimal(1).scaleb(-PRICE_DECIMALS_MAX)
 
 
@@ -76,25 +77,16 @@ def rounded_price(price: Fraction) -> Decimal:
         return (Decimal(price.numerator) / price.denominator).quantize(_PRICE_UNIT, ROUND_HALF_EVEN)
 
 
-def fees_of_spans(
-    pool: Pool,
-    ticks: tuple[int, int] | None,
-    changes: Sequence[tuple[datetime, int]],
-    spans: Iterable[Any],
-) -> tuple[int, int]:
-    """Smallest units of token 0 and token 1 that a position earned in spans of its pool, rounded down at the end.
+def fees_of_growth(changes: Sequence[Row], growth: Iterable[Row]) -> tuple[int, int]:
+    """Smallest units of token 0 and token 1 that a position earned, by what each unit of liquidity earned.
 
-    In each span the fee of what swaps paid in is shared among the liquidity in range at its end, and a position has
-    its part while the closing tick is within its own: exact where liquidity and range do not change within a span.
-    ``changes`` are the moments of the position's liquidity, in order.
+    ``changes`` are what liquidity it had from which moment on, ``growth`` the fees for each unit between them,
+    Q128.128. As in the contracts, growth is rounded down in every span, and what was earned at every change of the
+    position (``Position.update``).
     """
-    earned0, earned1 = Fraction(0), Fraction(0)
-    for span in spans:
-        liquidity = next((own for moment, own in reversed(changes) if moment <= span.taken_at), 0)
-        in_range = ticks is None or (span.close_tick is not None and ticks[0] <= span.close_tick < ticks[1])
-        if not liquidity or not in_range or not span.liquidity:
-            continue
-        part = Fraction(liquidity * pool.fee_ppm, int(span.liquidity) * MILLION)
-        earned0 += int(span.in_amount0) * part
-        earned1 += int(span.in_amount1) * part
-    return int(earned0), int(earned1)
+    earned0 = earned1 = 0
+    for row in growth:
+        liquidity = int(changes[row.come - 1].liquidity) if row.come else 0
+        earned0 += int(row.growth0) * liquidity // Q128
+        earned1 += int(row.growth1) * liquidity // Q128
+    return earned0, earned1

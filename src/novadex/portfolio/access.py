@@ -10,6 +10,7 @@ from novadex.ids import parse_id
 from novadex.roles.actor import Actor
 
 OWN, ANY = "portfolio.read_own", "portfolio.read_any"
+SNAPSHOT_OWN, SNAPSHOT_ANY = "portfolio.snapshot_own", "portfolio.snapshot_any"
 
 
 @overload

@@ -10,6 +10,7 @@ from uuid import UUID
 import structlog
 
 from novadex.analytics.catch_up import catch_up
+from novadex.analytics.limits import allow_long_work
 from novadex.errors import NotFoundError
 from novadex.portfolio.projection import PortfolioProjection
 from novadex.portfolio.snapshots import HOUR, SQL, hour_of, take, write
@@ -25,8 +26,10 @@ HOURS_MAX = 24
 """Hours that are made up for after an interruption, at most."""
 USERS_OF_A_PAGE = 100
 """Snapshots that are taken in one transaction; the projection waits meanwhile."""
+MOMENTS_OF_A_PAGE = 100
+"""Moments with stale snapshots that are looked up at once; each is a transaction of its own."""
 STALE_PAGES_MAX = 100
-"""Pages of stale snapshots that one run takes anew; what is left is for the next."""
+"""Such pages that one run takes anew; what is left is for the next."""
 NOBODY = UUID(int=0)
 
 log = structlog.get_logger("novadex.portfolio")
@@ -69,6 +72,7 @@ class SnapshotKeeper:
         taken, after = 0, NOBODY
         while True:
             async with self._db.main.transaction() as session:
+                await allow_long_work(session)
                 rows = await session.query(SQL.users_with_portfolios, [after, USERS_OF_A_PAGE])
                 users = [row.user_id for row in rows]
                 if users:
@@ -83,17 +87,19 @@ class SnapshotKeeper:
     async def _take_stale(self) -> int:
         taken = 0
         for _ in range(STALE_PAGES_MAX):
-            async with self._db.main.transaction() as session:
-                moments = await session.query(SQL.stale_moments, [USERS_OF_A_PAGE])
-                for row in moments:
-                    asset = ValuationAsset(row.asset_id, row.symbol)
-                    stale = await session.query(SQL.stale_users, [row.taken_at, asset.id, USERS_OF_A_PAGE])
-                    users = [user.user_id for user in stale]
-                    await _take(session, users, row.taken_at, asset, anew=True)
-                    taken += len(users)
+            moments = await self._db.main.query(SQL.stale_moments, [MOMENTS_OF_A_PAGE], read_only=True)
+            for row in moments:
+                taken += await self._take_moment(row.taken_at, ValuationAsset(row.asset_id, row.symbol))
             if not moments:
                 break
         return taken
+
+    async def _take_moment(self, moment: datetime, asset: ValuationAsset) -> int:
+        async with self._db.main.transaction() as session:
+            await allow_long_work(session)
+            rows = await session.query(SQL.stale_users, [moment, asset.id, USERS_OF_A_PAGE])
+            await _take(session, [row.user_id for row in rows], moment, asset, anew=True)
+        return len(rows)
 
 
 async def _take(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from novadex.portfolio.lots import LotTrade
     from novadex.settings import Settings
     from novadex.storage.database import Database
+    from novadex.storage.rows import Row
     from novadex.storage.session import Session
 
 LOG = load_queries(Path(__file__).with_name("log.sql"))
@@ -50,6 +51,7 @@ class RebuildProgress:
     """How far a rebuild is."""
 
     users_done: int
+    """By this program."""
 
 
 class PortfolioProjection(Projector[MovementPage | None]):
@@ -102,6 +104,10 @@ class PortfolioProjection(Projector[MovementPage | None]):
             return await self._rebuild_page()
         return await super().step(store_now=store_now)
 
+    def _goes_on_from(self, row: Row, state: ProjectionState) -> bool:
+        # A rebuild that another program began leaves the position where it is: its next step continues it.
+        return row.rebuilt_to is None and super()._goes_on_from(row, state)
+
     async def rebuild(self) -> BatchResult:
         await self.begin_rebuild()
         return BatchResult(START)
@@ -116,15 +122,16 @@ class PortfolioProjection(Projector[MovementPage | None]):
         self._state, self._rebuilt_to = None, NOBODY
 
     async def rebuild_whole(self, progress: Callable[[RebuildProgress], None] | None = None) -> int:
-        """Derive all users anew, and return how many there were. Each is whole at any moment: readers see the old
-        rows of a user, or the new ones. Killed midway, the projection goes on with it."""
+        """Derive all users anew, and return how many there are. Each is whole at any moment: readers see the old
+        rows of a user, or the new ones. A worker takes part in it, and goes on with it where this is killed midway.
+        """
         await self.begin_rebuild()
         users = 0
         while self._rebuilt_to is not None:
             users += (await self._rebuild_page()).applied
             if progress is not None:
                 progress(RebuildProgress(users))
-        return users
+        return await self.main.value(self.queries.count_users, read_only=True)
 
     async def _rebuild_page(self) -> Step:
         async with self.store.transaction() as session:

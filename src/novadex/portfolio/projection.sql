@@ -101,6 +101,10 @@ SELECT user_id, asset_id, market_id, kind, sum(amount) FROM summed GROUP BY 1, 2
 -- The next users, for a rebuild or a verification.
 SELECT id, kind <> 'system' AS has_portfolio FROM users WHERE id > $1 ORDER BY id LIMIT $2;
 
+-- name: count_users
+-- How many users there are.
+SELECT count(*) FROM users;
+
 -- name: forget_users
 -- Everything that is derived of these users.
 WITH holdings AS (DELETE FROM portfolio_holdings WHERE user_id = ANY($1::uuid[])),

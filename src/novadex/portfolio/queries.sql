@@ -32,32 +32,27 @@ WHERE h.user_id = $1 AND h.kind IN ('fee', 'funding') AND h.market_id <> 0 AND h
 ORDER BY a.symbol COLLATE "C";
 
 -- name: open_lots
--- A page of a user's open lots in a market, the oldest first, behind the lot $3.
-SELECT l.trade_id, m.symbol AS market, l.opened_at, trim_scale(l.opened_quantity) AS opened_quantity,
+-- A page of a user's open lots in a market, the oldest first, behind the place ($3, $4, $5).
+SELECT l.sequence, l.trade_id, m.symbol AS market, l.opened_at, trim_scale(l.opened_quantity) AS opened_quantity,
     trim_scale(l.opened_cost) AS opened_cost, trim_scale(l.quantity) AS quantity, trim_scale(l.cost) AS cost
 FROM portfolio_lots l
 JOIN markets m ON m.id = l.market_id
 WHERE l.user_id = $1 AND l.market_id = $2 AND l.quantity <> 0
-    AND ($3::uuid IS NULL OR (l.opened_at, l.sequence, l.trade_id) > (
-        SELECT o.opened_at, o.sequence, o.trade_id FROM portfolio_lots o
-        WHERE o.user_id = $1 AND o.market_id = $2 AND o.trade_id = $3))
+    AND ($3::timestamptz IS NULL OR (l.opened_at, l.sequence, l.trade_id) > ($3, $4::bigint, $5::uuid))
 ORDER BY l.opened_at, l.sequence, l.trade_id
-LIMIT $4;
+LIMIT $6;
 
 -- name: closings
--- A page of what a user closed in a market, the newest first, before the closing ($3, $4).
-SELECT c.trade_id, c.lot_id, m.symbol AS market, c.closed_at, trim_scale(c.quantity) AS quantity,
+-- A page of what a user closed in a market, the newest first, before the place ($3, $4, $5, $6).
+SELECT c.sequence, c.trade_id, c.lot_id, m.symbol AS market, c.closed_at, trim_scale(c.quantity) AS quantity,
     trim_scale(c.cost) AS cost, trim_scale(c.proceeds) AS proceeds, trim_scale(c.proceeds - c.cost) AS realized
 FROM portfolio_closings c
 JOIN markets m ON m.id = c.market_id
 WHERE c.user_id = $1 AND c.market_id = $2
-    AND ($3::uuid IS NULL OR (c.closed_at, c.sequence, c.trade_id, c.lot_id) < (
-        SELECT o.closed_at, o.sequence, o.trade_id, o.lot_id FROM portfolio_closings o
-        WHERE o.user_id = $1 AND o.market_id = $2 AND o.trade_id = $3 AND o.lot_id = $4
-            AND o.closed_at >= 'epoch'::timestamptz + uuid_time_ms($3) * interval '1 millisecond'
-            AND o.closed_at < 'epoch'::timestamptz + (uuid_time_ms($3) + 1) * interval '1 millisecond'))
+    AND ($3::timestamptz IS NULL
+        OR (c.closed_at, c.sequence, c.trade_id, c.lot_id) < ($3, $4::bigint, $5::uuid, $6::uuid))
 ORDER BY c.closed_at DESC, c.sequence DESC, c.trade_id DESC, c.lot_id DESC
-LIMIT $5;
+LIMIT $7;
 
 -- name: snapshots_of_user
 -- A page of a user's snapshots, the newest first: taken in [$2, $3).

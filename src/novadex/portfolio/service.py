@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from novadex.audit.acts import record_look
 from novadex.errors import ConflictError, NotFoundError, ValidationError
 from novadex.ids import EPOCH, parse_id
 from novadex.money import EXACT, PRICE_DECIMALS_MAX, parse_amount, plain, trimmed
-from novadex.portfolio.access import owner_for
+from novadex.portfolio.access import SNAPSHOT_ANY, SNAPSHOT_OWN, owner_for
 from novadex.portfolio.records import Closing, Holding, Lot, Position, Snapshot
-from novadex.portfolio.snapshots import snapshot_of, take, whole_milliseconds, write
+from novadex.portfolio.snapshots import hour_of, snapshot_of, take, whole_milliseconds, write
 from novadex.portfolio.valuation import prices_at, valuation_asset
 from novadex.roles.actor import SERVICE, Actor, act_as
 from novadex.storage.connection import DatabaseConnection
@@ -25,9 +28,14 @@ from novadex.trading.markets import Markets, check_limit
 from novadex.trading.prepare import check_source, parse_moment
 from novadex.trading.records import Page
 
+if TYPE_CHECKING:
+    from novadex.storage.rows import Row
+
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 FIRST_MOMENT, LAST_MOMENT = EPOCH, datetime(9999, 12, 31, tzinfo=UTC)
 ZERO = Decimal(0)
+CURSOR_SEPARATOR = "_"
+SEQUENCE = re.compile(r"-?[0-9]{1,19}")
 KIND_OF_COLUMN = {
     "deposits": ("deposit",),
     "withdrawals": ("withdrawal",),
@@ -36,6 +44,7 @@ KIND_OF_COLUMN = {
     "funding": ("funding",),
     "pools": ("pool_in", "pool_out", "pool_fee"),
 }
+R = TypeVar("R", Lot, Closing)
 TAKEN = ("withdrawals", "fees")
 """Columns that say what went out."""
 
@@ -115,9 +124,9 @@ class PortfolioService:
         owner = await self._look("portfolio.lots_read", user_id)
         limit = check_limit(limit)
         market_id = (await self._markets.get(market)).id
-        after = parse_id(cursor, "cursor") if cursor is not None else None
-        rows = await self._db.main.records(Lot, SQL.open_lots, [owner, market_id, after, limit + 1], read_only=True)
-        return Page(rows[:limit], str(rows[limit - 1].trade_id) if len(rows) > limit else None)
+        after = _read_cursor(cursor, ids=1)
+        rows = await self._db.main.query(SQL.open_lots, [owner, market_id, *after, limit + 1], read_only=True)
+        return _page_of(Lot, rows, limit, "opened_at", "sequence", "trade_id")
 
     async def closings(
         self,
@@ -131,15 +140,9 @@ class PortfolioService:
         owner = await self._look("portfolio.closings_read", user_id)
         limit = check_limit(limit)
         market_id = (await self._markets.get(market)).id
-        before: tuple[UUID | None, UUID | None] = (None, None)
-        if cursor is not None:
-            trade, _, lot = cursor.partition(".")
-            before = parse_id(trade, "cursor"), parse_id(lot, "cursor")
-        rows = await self._db.main.records(
-            Closing, SQL.closings, [owner, market_id, *before, limit + 1], read_only=True
-        )
-        last = rows[limit - 1] if len(rows) > limit else None
-        return Page(rows[:limit], f"{last.trade_id}.{last.lot_id}" if last else None)
+        before = _read_cursor(cursor, ids=2)
+        rows = await self._db.main.query(SQL.closings, [owner, market_id, *before, limit + 1], read_only=True)
+        return _page_of(Closing, rows, limit, "closed_at", "sequence", "trade_id", "lot_id")
 
     async def pnl(
         self, user_id: UUID | str | None = None, *, at: datetime | str | None = None, asset: str | None = None
@@ -158,12 +161,31 @@ class PortfolioService:
     async def take_snapshot(
         self, user_id: UUID | str | None = None, *, at: datetime | str | None = None, asset: str | None = None
     ) -> Snapshot:
-        """The same, written to ``portfolio_snapshots``; a moment is taken once, and what is there is given back."""
-        owner = await self._look("portfolio.snapshot_taken", user_id)
+        """The same, written to ``portfolio_snapshots``; a moment is taken once, and what is there is given back.
+
+        Needs ``portfolio.snapshot_own`` or ``portfolio.snapshot_any`` besides. Raises ``ValidationError`` for a
+        moment that is not over, and where a full hour would not be valued as the worker values it.
+        """
+        owner = owner_for(self._actor, user_id, needed=True)
+        self._actor.require_for(owner, SNAPSHOT_OWN, SNAPSHOT_ANY)
+        await self._look("portfolio.snapshot_taken", owner)
         moment = _moment(at)
+        if moment > datetime.now(UTC):
+            raise ValidationError(
+                f"at must not be in the future, got {moment.isoformat()}.",
+                field="at",
+                hint="What is not over cannot be kept.",
+            )
         async with self._db.main.transaction() as session:
             await act_as(session, self._actor)
-            valued_in = await valuation_asset(session, asset or self._db.settings.valuation_asset)
+            usual = self._db.settings.valuation_asset
+            valued_in = await valuation_asset(session, asset or usual)
+            if moment == hour_of(moment) and valued_in != (hourly := await valuation_asset(session, usual)):
+                raise ValidationError(
+                    f"Snapshots of full hours are all in {hourly.symbol}, not in {valued_in.symbol}.",
+                    field="asset",
+                    hint="Take one of another moment, or read the value without keeping it.",
+                )
             taken = await take(session, [owner], moment, valued_in)
             await write(session, taken, valued_in)
         (there,) = await self._snapshots(owner, moment, moment.replace(microsecond=moment.microsecond + 999), 1)
@@ -229,6 +251,26 @@ class PortfolioService:
             )
         await record_look(self._db, self._actor, action, owner)
         return owner
+
+
+def _page_of(kind: type[R], rows: Sequence[Row], limit: int, *key: str) -> Page[R]:
+    """A page, whose cursor is the whole key of its last row: that row may be gone when the next page is asked for."""
+    names = [field.name for field in fields(kind)]
+    items = [kind(**{name: row[name] for name in names}) for row in rows[:limit]]
+    if len(rows) <= limit:
+        return Page(items, None)
+    moment, *rest = (rows[limit - 1][name] for name in key)
+    return Page(items, CURSOR_SEPARATOR.join([moment.astimezone(UTC).isoformat(), *map(str, rest)]))
+
+
+def _read_cursor(cursor: str | None, *, ids: int) -> list[Any]:
+    """The key behind which a page begins: moment, sequence and ids; nothing of the first page."""
+    if cursor is None:
+        return [None] * (2 + ids)
+    parts = cursor.split(CURSOR_SEPARATOR)
+    if len(parts) != 2 + ids or not SEQUENCE.fullmatch(parts[1]) or not -(1 << 63) <= int(parts[1]) < 1 << 63:
+        raise ValidationError(f"cursor is not one of this list: {cursor[:40]!r}.", field="cursor")
+    return [parse_moment(parts[0], "cursor"), int(parts[1]), *(parse_id(part, "cursor") for part in parts[2:])]
 
 
 def _holding(asset: str, by_kind: dict[str, Decimal]) -> Holding:

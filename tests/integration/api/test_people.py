@@ -258,6 +258,7 @@ def bodies_about(victim: UUID) -> dict[tuple[str, str], Any]:
         ("POST", "/api/liquidity/positions"): {"user_id": str(victim), "pool": "0x", **amounts},
         ("POST", "/api/liquidity/positions/{position_id}/events"): {"type": "increased", **amounts},
         ("POST", "/api/pools"): {"address": "0y", "market": "BTC/USDT", "kind": "constant_product", "fee": "0"},
+        ("POST", "/api/pools/{address}/snapshots"): {"liquidity": "1", "base_reserve": "1", "quote_reserve": "1"},
         ("POST", "/api/prices"): {"market": "BTC/USDT", "price": "1"},
         ("POST", "/api/portfolio/snapshots"): {},
     }
@@ -393,6 +394,7 @@ NOT_SENSITIVE = {
     ("POST", "/api/liquidity/positions"): "the same",
     ("POST", "/api/liquidity/positions/{position_id}/events"): "the same",
     ("POST", "/api/pools"): "the same",
+    ("POST", "/api/pools/{address}/snapshots"): "the same",
     ("POST", "/api/prices"): "the same",
     ("POST", "/api/portfolio/snapshots"): "it computes what can be read",
     ("POST", "/api/notifications/read"): "it hides nothing",

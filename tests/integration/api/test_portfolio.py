@@ -112,6 +112,28 @@ async def test_a_liquidity_position_over_http(client: Any) -> None:
     assert code_of(await http.get(f"{path}/value", headers=by(trader))) == (503, "UNAVAILABLE")
 
 
+async def test_how_a_constant_product_stands_over_http(client: Any) -> None:
+    http, db = client
+    operator, _ = await token_of(db, "operator")
+    trader, _ = await token_of(db, "trader")
+    pool = {"address": "pair", "market": "BTC/USDT", "kind": "constant_product", "fee": "0.003"}
+    await http.post("/api/pools", json=pool, headers=by(operator))
+    state = {
+        "liquidity": str(2**200),
+        "base_reserve": "20",
+        "quote_reserve": "8000",
+        "taken_at": "2026-01-05T10:00:00Z",
+    }
+    path = "/api/pools/pair/snapshots"
+    assert code_of(await http.post(path, json=state, headers=by(trader))) == (403, "PERMISSION_DENIED")
+    taken = await http.post(path, json=state, headers=by(operator))
+    assert (taken.status_code, taken.json()["liquidity"]) == (201, str(2**200))
+    assert (await http.post(path, json=state, headers=by(operator))).json() == taken.json()
+    other = await http.post(path, json={**state, "base_reserve": "21"}, headers=by(operator))
+    assert code_of(other) == (409, "CONFLICT")
+    assert (await http.get(path, headers=by(trader))).json()["items"] == [taken.json()]
+
+
 async def test_what_is_not_ones_own_is_refused(client: Any) -> None:
     http, db = client
     trader, user = await token_of(db, "trader")

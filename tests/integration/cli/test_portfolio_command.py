@@ -76,6 +76,32 @@ def test_prices_lots_and_wrong_words(command, users):
     assert command.json("portfolio", "show", "nobody", code=2)["error"]["code"] == "NOT_FOUND"
 
 
+def test_how_a_constant_product_stands(command, users):
+    user = str(users(1)[0])
+    command.run(
+        "liquidity", "add-pool", "pair", "--market", "BTC/USDT", "--fee", "0.003", "--kind", "constant_product"
+    )
+    share = (
+        "--pool",
+        "pair",
+        "--liquidity",
+        "1000",
+        "--base",
+        "5",
+        "--quote",
+        "2000",
+        "--at",
+        "2026-01-05T10:00:00Z",
+    )
+    position = command.json("liquidity", "open", user, *share)
+    asked = command.json("liquidity", "value", position["id"], code=1)
+    assert "novadex liquidity snapshot" in asked["error"]["hint"]
+    state = ("--liquidity", "4000", "--base-reserve", "20", "--quote-reserve", "8000", "--at", "2026-01-05T10:30:00Z")
+    assert "pair: 20 and 8000" in command.run("liquidity", "snapshot", "pair", *state).stdout
+    assert command.json("liquidity", "snapshot", "pair", *state)["quote_reserve"] == "8000"
+    assert command.json("liquidity", "value", position["id"])["value"] == "4000"
+
+
 def test_a_position_from_its_opening_to_its_end(command, users):
     user = str(users(1)[0])
     command.run("liquidity", "add-pool", "0xpool", "--market", "BTC/USDT", "--fee", "0.003", "--tick-spacing", "60")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,7 +17,7 @@ from psycopg import errors
 from novadex.errors import ConflictError, NotFoundError, PermissionDeniedError, UnavailableError, ValidationError
 from novadex.ids import id_at
 from novadex.liquidity.service import LiquidityService
-from novadex.liquidity.uniswap_v3 import amounts_of_liquidity, sqrt_ratio_at_tick
+from novadex.liquidity.uniswap_v3 import Q128, amounts_of_liquidity, fees_owed, sqrt_ratio_at_tick
 from novadex.roles.actor import Actor
 from tests.integration.analytics.records import NOON, wide_decimals
 
@@ -210,27 +212,179 @@ async def test_value_and_impermanent_loss_of_a_concentrated_position(liquidity, 
     with wide_decimals():
         assert value.held_value == Decimal("1.5") * value.price + 4000
         assert value.impermanent_loss == value.value - value.held_value
-    # A quarter of the liquidity, in range in two of the minutes: 0.05 % of what was paid in, a quarter of that.
-    assert (value.quote_fees_accrued, value.base_fees_accrued) == (Decimal("0.002"), Decimal("0.000001"))
+    # A quarter of the liquidity, in range in two of the minutes: 0.05 % of what was paid in, a quarter of that; a
+    # unit less, for growth is rounded down.
+    accrued = (Decimal("0.001999"), Decimal("0.000000999999999999"))
+    assert (value.quote_fees_accrued, value.base_fees_accrued) == accrued
     late = await liquidity.value(position.id, at=NOON + timedelta(hours=1))
-    assert late.quote_fees_accrued == Decimal("0.002")
+    assert late.quote_fees_accrued == Decimal("0.001999")
     assert (late.base_amount > 0, late.quote_amount) == (True, 0)
     with pytest.raises(NotFoundError, match="later"):
         await liquidity.value(position.id, at=NOON)
 
 
-async def test_value_of_a_share_of_a_constant_product(liquidity, user, make_market, main_url):
+@pytest.fixture
+async def pair(liquidity, make_market):
+    """A constant product of ETH (token 1) and DAI (token 0), 0.3 %."""
     make_market("ETH/DAI", 18, 18)
-    pool = await liquidity.pools.add("0xpair", market="ETH/DAI", kind="constant_product", fee="0.003")
+    return await liquidity.pools.add(
+        "0xpair", market="ETH/DAI", kind="constant_product", fee="0.003", base_is_token0=False
+    )
+
+
+STATE = {"liquidity": 4000, "base_reserve": 20, "quote_reserve": 8000, "taken_at": NOON + timedelta(minutes=1)}
+
+
+async def test_value_of_a_share_of_a_constant_product(liquidity, user, pair):
     position = await liquidity.open(
         user, pool="0xpair", liquidity=1000, base_amount=10, quote_amount=1000, executed_at=NOON
     )
-    with psycopg.connect(main_url("owner")) as connection:
-        connection.execute(
-            "INSERT INTO pool_snapshots (pool_id, taken_at, liquidity, base_reserve, quote_reserve, source)"
-            " VALUES (%s, %s, 4000, 20, 8000, 'x')",
-            (pool.id, NOON + timedelta(minutes=1)),
-        )
+    with pytest.raises(UnavailableError) as caught:
+        await liquidity.value(position.id)
+    assert "novadex liquidity snapshot" in str(caught.value.hint)
+    await liquidity.record_snapshot("0xpair", **STATE, base_paid_in=2, quote_paid_in="0.5")
     value = await liquidity.value(position.id)
     assert (value.price, value.base_amount, value.quote_amount, value.value) == (400, 5, 2000, 4000)
     assert (value.held_value, value.impermanent_loss) == (5000, -1000)
+    # 0.3 % of what was paid in, a quarter of that.
+    assert (value.base_fees_accrued, value.quote_fees_accrued) == (Decimal("0.0015"), Decimal("0.000375"))
+
+
+async def test_a_state_of_a_constant_product_is_recorded_once(liquidity, pair):
+    first = await liquidity.record_snapshot("0xpair", **STATE, base_paid_in=2)
+    assert (first.base_reserve, first.quote_reserve, first.in_amount1) == (20, 8000, 2 * 10**18)
+    assert await liquidity.record_snapshot("0xpair", **STATE, base_paid_in=2) == first
+    for other in ({"liquidity": 4001}, {"base_reserve": 21}, {"quote_paid_in": 1}):
+        with pytest.raises(ConflictError):
+            await liquidity.record_snapshot("0xpair", **{**STATE, "base_paid_in": 2, **other})
+    now = await liquidity.record_snapshot("0xpair", **{**STATE, "taken_at": None})
+    assert (await liquidity.snapshots("0xpair")).items == [now, first]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"liquidity": 0}, "liquidity"),
+        ({"base_reserve": 0}, "base_reserve"),
+        ({"quote_reserve": 0}, "quote_reserve"),
+        ({"base_reserve": "-1"}, "base_reserve"),
+        ({"quote_paid_in": 1.5}, "quote_paid_in"),
+        ({"base_paid_in": 2**256 - 1}, "base_paid_in"),
+        ({"taken_at": "2999-01-01T00:00:00Z"}, "taken_at"),
+        ({"taken_at": "noon"}, "taken_at"),
+        ({"source": "A B"}, "source"),
+    ],
+)
+async def test_what_is_wrong_in_a_state_is_named(liquidity, pair, changes, field):
+    with pytest.raises(ValidationError) as caught:
+        await liquidity.record_snapshot("0xpair", **{**STATE, **changes})
+    assert caught.value.field == field
+
+
+async def test_a_concentrated_pool_has_no_reserves(liquidity, pool):
+    with pytest.raises(ValidationError, match="ticks"):
+        await liquidity.record_snapshot(pool.address, **STATE)
+    actor = Actor("user:staff", None, "support", frozenset({"liquidity.report"}))
+    with pytest.raises(PermissionDeniedError, match=r"pools\.manage"):
+        await liquidity.acting_as(actor).record_snapshot(pool.address, **STATE)
+
+
+def add_minutes(url: str, pool: Any, minutes: int, amount0: int = 8_000_000) -> None:
+    """Minutes from NOON on, at tick 197000, in each of which so much of token 0 is paid in."""
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "INSERT INTO pool_snapshots (pool_id, taken_at, liquidity, open_tick, close_tick, lowest_tick,"
+            " highest_tick, in_amount0, source) SELECT %s, %s + n * interval '1 minute', %s + n, 197000, 197000,"
+            " 197000, 197000, %s, 'x' FROM generate_series(0, %s) AS n",
+            (pool.id, NOON, 4 * 10**18, amount0, minutes - 1),
+        )
+
+
+@pytest.mark.parametrize("taken", ["decreased", "collected"])
+async def test_fees_that_were_taken_out_are_not_accrued_any_more(liquidity, pool, user, main_url, taken):
+    position = await open_(liquidity, user, pool)
+    add_minutes(main_url("owner"), pool, 10)
+    at = NOON + timedelta(minutes=10)
+    before = await liquidity.value(position.id, at=at)
+    fees = {"base_fees": before.base_fees_accrued, "quote_fees": before.quote_fees_accrued}
+    if taken == "decreased":
+        await liquidity.decrease(
+            position.id, liquidity=1, base_amount=0, quote_amount=0, **fees, executed_at=at - timedelta(seconds=1)
+        )
+    else:
+        await liquidity.collect(position.id, **fees, executed_at=at - timedelta(seconds=1))
+    after = await liquidity.value(position.id, at=at)
+    assert after.quote_fees == before.quote_fees_accrued > 0
+    assert (after.base_fees_accrued, after.quote_fees_accrued) == (0, 0)
+
+
+async def test_a_decrease_that_takes_no_fees_leaves_them_accrued(liquidity, pool, user, main_url):
+    position = await open_(liquidity, user, pool)
+    add_minutes(main_url("owner"), pool, 10)
+    at = NOON + timedelta(minutes=10)
+    before = await liquidity.value(position.id, at=at)
+    await liquidity.decrease(
+        position.id, liquidity=1, base_amount=0, quote_amount=0, executed_at=at - timedelta(seconds=1)
+    )
+    assert (await liquidity.value(position.id, at=at)).quote_fees_accrued == before.quote_fees_accrued > 0
+
+
+async def test_at_a_moment_a_position_is_what_was_executed_before_it_in_whatever_order_it_came(
+    liquidity, pool, user, main_url
+):
+    add_minutes(main_url("owner"), pool, 40)
+    changes = [("increase", 3 * 10**18, 10), ("decrease", 10**18, 20), ("increase", 5 * 10**17, 30)]
+    values = []
+    for order in ((0, 1, 2), (2, 0, 1)):
+        position = await open_(liquidity, user, pool)
+        for n in order:
+            name, change, minutes = changes[n]
+            await getattr(liquidity, name)(
+                position.id,
+                liquidity=change,
+                base_amount=1,
+                quote_amount=1,
+                executed_at=NOON + timedelta(minutes=minutes),
+            )
+        moments = [NOON + timedelta(minutes=m) for m in (5, 10, 15, 25, 35)]
+        values.append([replace(await liquidity.value(position.id, at=at), position=user) for at in moments])
+    assert values[0] == values[1]
+    first, _, third, fourth, _ = (v.quote_amount for v in values[0])
+    assert first < fourth < third
+
+
+async def test_accrued_fees_are_those_of_the_contract_and_many_minutes_hold_nobody_up(
+    liquidity, pool, user, main_url
+):
+    """Growth for each unit of liquidity is rounded down in every minute, and what it earned at every change."""
+    minutes, apart = 20_000, 500
+    add_minutes(main_url("owner"), pool, minutes)
+    position = await open_(liquidity, user, pool)
+    for n in range(apart, minutes, apart):
+        await liquidity.increase(
+            position.id,
+            liquidity=10**17 + n,
+            base_amount=0,
+            quote_amount=0,
+            executed_at=NOON + timedelta(minutes=n),
+        )
+    expected, own, growth = 0, OPENED["liquidity"], 0
+    for n in range(minutes):
+        if n and n % apart == 0:
+            expected += fees_owed(own, growth, 0)
+            own, growth = own + 10**17 + n, 0
+        growth += 8_000_000 * 500 * Q128 // (1_000_000 * (4 * 10**18 + n))
+    expected += fees_owed(own, growth, 0)
+    pauses: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0)
+            pauses.append(time.monotonic() - before)
+
+    watching = asyncio.create_task(watch())
+    value = await liquidity.value(position.id, at=NOON + timedelta(minutes=minutes))
+    watching.cancel()
+    assert value.quote_fees_accrued == Decimal(expected).scaleb(-6)
+    assert max(pauses) < 1

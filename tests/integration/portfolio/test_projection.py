@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from novadex.analytics.projector import Outcome
+from novadex.analytics.projector import Outcome, Step
 from novadex.ids import id_at
 from novadex.portfolio import applying
 from novadex.portfolio.projection import PortfolioProjection
@@ -244,3 +244,43 @@ async def test_a_rebuild_that_is_killed_goes_on(  # noqa: PLR0917 - fixtures
     add_trades(url, TradeRow(everyone[0], market, NOON, price=Decimal(7)), TradeRow(everyone[4], market, NOON))
     await drain(PortfolioProjection(projection.main, projection.settings))
     agrees(url, *everyone)
+
+
+async def test_a_projector_at_work_goes_on_with_a_rebuild_that_another_began(  # noqa: PLR0917 - fixtures
+    projection, url, market, users, user, monkeypatch
+):
+    monkeypatch.setattr("novadex.portfolio.projection.USERS_OF_A_PAGE", 2)
+    everyone = [user, *users(4)]
+    for one in everyone:
+        add_trades(url, TradeRow(one, market, NOON))
+    await drain(projection)
+    assert projection.state is not None
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE portfolio_holdings SET amount = amount + 1")
+    killed = PortfolioProjection(projection.main, projection.settings)
+    await killed.begin_rebuild()
+    await killed.step()
+    for more in ((), (TradeRow(everyone[0], market, NOON, price=Decimal(7)),)):
+        add_trades(url, *more)
+        while (await projection.step(store_now=True)).outcome is not Outcome.CAUGHT_UP:
+            pass
+        assert (
+            await projection.store.value("SELECT rebuilt_to FROM main_projections WHERE name = 'portfolio'") is None
+        )
+    await drain(projection)
+    agrees(url, *everyone)
+
+
+async def test_a_rebuild_that_a_worker_takes_part_in_counts_all_users(projection, url, market, users, monkeypatch):
+    monkeypatch.setattr("novadex.portfolio.projection.USERS_OF_A_PAGE", 2)
+    users(5)
+    await projection.step()
+    worker = PortfolioProjection(projection.main, projection.settings)
+    taken = projection._rebuild_page
+
+    async def after_the_worker() -> Step:
+        await worker.step()
+        return await taken()
+
+    monkeypatch.setattr(projection, "_rebuild_page", after_the_worker)
+    assert await projection.rebuild_whole() == 5

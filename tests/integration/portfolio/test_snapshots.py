@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -12,12 +12,14 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from novadex.errors import UnavailableError
+from novadex.errors import PermissionDeniedError, UnavailableError, ValidationError
 from novadex.liquidity.service import LiquidityService
+from novadex.portfolio import keeping
 from novadex.portfolio.keeping import DELAY, SnapshotKeeper
 from novadex.portfolio.projection import PortfolioProjection
 from novadex.portfolio.service import PortfolioService
 from novadex.portfolio.transfers import TransferService
+from novadex.roles.actor import Actor
 from tests.integration.analytics.records import NOON, TradeRow, add_trades, drain, make_partitions
 from tests.integration.portfolio.naive import Records, holdings, positions
 
@@ -183,6 +185,25 @@ async def test_what_is_in_a_pool_counts_at_its_price(db, transfers, portfolios, 
     assert held == {names[asset]: amount for (_, asset), amount in holdings(records).items()}
 
 
+async def test_what_is_in_a_pool_counts_from_when_it_was_put_in_however_late_that_was_reported(
+    db, portfolios, worker_db, market, user
+):
+    liquidity = LiquidityService(db)
+    await liquidity.pools.add("0xpool", market="BTC/USDT", kind="constant_product", fee="0.003")
+    await liquidity.record_snapshot("0xpool", liquidity=100, base_reserve=20, quote_reserve=2000, taken_at=NOON)
+    position = await liquidity.open(
+        user, pool="0xpool", liquidity=10, base_amount=2, quote_amount=200, executed_at=NOON
+    )
+    for hours, shares in ((3, 4), (2, 5), (1, 6)):
+        await liquidity.increase(
+            position.id, liquidity=shares, base_amount=0, quote_amount=0, executed_at=NOON + hours * HOUR
+        )
+    await caught_up(worker_db)
+    found = [await portfolios.pnl(user, at=NOON + (n + 0.5) * HOUR, asset="USDT") for n in range(4)]
+    # Of 100 shares of 2,000 USDT; nothing prices BTC.
+    assert [s.pool_value for s in found] == [200, 320, 420, 500]
+
+
 async def test_the_database_refuses_a_snapshot_that_does_not_add_up(  # noqa: PLR0917 - fixtures
     portfolios, transfers, worker_db, market, user, url
 ):
@@ -252,6 +273,35 @@ async def test_a_record_that_comes_late_has_the_snapshots_after_it_taken_anew(
         (NOON + HOUR, 107),
         (NOON, 100),
     ]
+
+
+async def test_each_stale_moment_is_taken_in_a_transaction_of_its_own_that_may_last(  # noqa: PLR0917 - fixtures
+    transfers, portfolios, worker_db, market, user, monkeypatch
+):
+    clock = Clock(NOON + DELAY)
+    keeper = SnapshotKeeper(worker_db, clock=clock)
+    await transfers.record(user_id=user, kind="deposit", asset="USDT", amount="100", executed_at=NOON - HOUR)
+    for n in range(3):
+        clock.now = NOON + n * HOUR + DELAY
+        await keeper.keep()
+    await transfers.record(user_id=user, kind="deposit", asset="USDT", amount="7", executed_at=NOON - HOUR / 2)
+    await caught_up(worker_db)
+    timeouts = []
+
+    async def killed(session: Any, users: Any, moment: datetime, asset: Any) -> Any:
+        timeouts.append(await session.value("SELECT current_setting('statement_timeout')"))
+        if moment == NOON + 2 * HOUR:
+            raise ConnectionError("killed")
+        return await take(session, users, moment, asset)
+
+    take = keeping.take
+    with monkeypatch.context() as patch:
+        patch.setattr(keeping, "take", killed)
+        with pytest.raises(ConnectionError):
+            await keeper.keep()
+    assert timeouts == ["1d", "1d", "1d"]
+    assert [s.total_value for s in (await portfolios.snapshots(user)).items] == [100, 107, 107]
+    assert await keeper.keep() == 1
 
 
 async def test_hours_of_an_interruption_are_made_up_for(transfers, portfolios, worker_db, market, user):
@@ -328,6 +378,49 @@ async def test_a_moment_is_taken_once(transfers, portfolios, worker_db, market, 
     assert (await portfolios.snapshots(user)).items == [first]
 
 
+async def test_what_is_not_over_is_not_kept(portfolios, worker_db, market, user, url):
+    add_trades(url, TradeRow(user, market, NOON))
+    await caught_up(worker_db)
+    with pytest.raises(ValidationError, match="future") as caught:
+        await portfolios.take_snapshot(user, at=datetime.now(UTC) + HOUR)
+    assert caught.value.field == "at"
+    assert (await portfolios.snapshots(user)).items == []
+
+
+async def test_full_hours_are_all_valued_as_the_worker_values_them(portfolios, transfers, worker_db, market, user):
+    await transfers.record(user_id=user, kind="deposit", asset="USDT", amount="10", executed_at=NOON)
+    await caught_up(worker_db)
+    with pytest.raises(ValidationError, match="all in USDT") as caught:
+        await portfolios.take_snapshot(user, at=NOON + HOUR, asset="BTC")
+    assert caught.value.field == "asset"
+    other = await portfolios.take_snapshot(user, at=NOON + HOUR / 2, asset="BTC")
+    usual = await portfolios.take_snapshot(user, at=NOON + HOUR, asset="USDT")
+    await SnapshotKeeper(worker_db, clock=Clock(NOON + HOUR + DELAY)).keep()
+    assert (await portfolios.snapshots(user)).items == [usual, other]
+
+
+async def test_to_read_is_not_to_keep(  # noqa: PLR0917 - fixtures
+    portfolios, transfers, worker_db, market, users, user
+):
+    mine, other = user, users(1)[0]
+    for one in (mine, other):
+        await transfers.record(user_id=one, kind="deposit", asset="USDT", amount="10", executed_at=NOON)
+    await caught_up(worker_db)
+    permissions = frozenset({"portfolio.read_own", "portfolio.read_any"})
+    for may, owner in ((), mine), (("portfolio.snapshot_own",), other), (("portfolio.snapshot_any",), None):
+        acting = portfolios.acting_as(Actor("user:me", mine, "support", permissions.union(may)))
+        if owner is not None:
+            with pytest.raises(PermissionDeniedError, match="snapshot"):
+                await acting.take_snapshot(owner, at=NOON + HOUR)
+            assert (await portfolios.snapshots(owner)).items == []
+        else:
+            assert await acting.take_snapshot(other, at=NOON + HOUR)
+    own = portfolios.acting_as(
+        Actor("user:me", mine, "user", frozenset({"portfolio.read_own", "portfolio.snapshot_own"}))
+    )
+    assert (await own.take_snapshot(at=NOON + HOUR)).user_id == mine
+
+
 async def test_holdings_and_positions_say_where_they_come_from(  # noqa: PLR0917 - fixtures
     transfers, portfolios, worker_db, market, user, url
 ):
@@ -378,3 +471,33 @@ async def test_closings_page_by_key(portfolios, worker_db, market, user, url):
     assert paged == everything
     assert len(paged) == 6
     assert isinstance(paged[0].trade_id, UUID)
+
+
+@pytest.mark.parametrize("table", ["portfolio_lots", "portfolio_closings"])
+async def test_a_page_goes_on_where_the_last_row_of_the_one_before_is_gone(  # noqa: PLR0917 - fixtures
+    portfolios, worker_db, market, user, url, table
+):
+    buys = [TradeRow(user, market, NOON, price=Decimal(100 + n), sequence=n) for n in range(8)]
+    sells = [TradeRow(user, market, NOON, side="sell", sequence=n + 9) for n in range(4)]
+    add_trades(url, *buys, *sells)
+    await caught_up(worker_db)
+    read = portfolios.lots if table == "portfolio_lots" else portfolios.closings
+    everything = (await read(user, market="BTC/USDT")).items
+    assert len(everything) == 4
+    first = await read(user, market="BTC/USDT", limit=2)
+    with psycopg.connect(url) as connection:
+        connection.execute(f"DELETE FROM {table} WHERE trade_id = %s".encode(), (first.items[-1].trade_id,))
+    assert (await read(user, market="BTC/USDT", cursor=first.next)).items == everything[2:]
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    ["", "x", "_", NOON.isoformat(), "2024-08-08_1_x_y", f"{NOON.isoformat()}_{1 << 63}_{UUID(int=7)}_{UUID(int=7)}"],
+    ids=["empty", "letter", "separator", "moment", "no ids", "sequence"],
+)
+async def test_a_cursor_that_is_none_is_refused(portfolios, user, cursor):
+    for read in (portfolios.lots, portfolios.closings):
+        for text in (cursor, cursor.rpartition("_")[0]):
+            with pytest.raises(ValidationError) as caught:
+                await read(user, market="BTC/USDT", cursor=text)
+            assert caught.value.field == "cursor"

@@ -66,6 +66,8 @@ EXPECTED = {
     "liquidity.read_any": STAFF,
     "portfolio.read_own": EVERYBODY,
     "portfolio.read_any": STAFF,
+    "portfolio.snapshot_own": EVERYBODY,
+    "portfolio.snapshot_any": ("operator", "admin"),
     "transfers.record": ("operator", "admin"),
     "prices.record": ("operator", "admin"),
     "roles.read": ("auditor", "operator", "admin"),

@@ -166,6 +166,9 @@ METHODS = {
     "LiquidityService.decrease": of(lambda s, _: s.decrease(uuid7(), liquidity=1, **AMOUNTS), "liquidity.report"),
     "LiquidityService.collect": of(lambda s, _: s.collect(uuid7(), base_fees=1), "liquidity.report"),
     "LiquidityService.close_position": of(lambda s, _: s.close_position(uuid7(), **AMOUNTS), "liquidity.report"),
+    "LiquidityService.record_snapshot": of(
+        lambda s, _: s.record_snapshot("0x", liquidity=1, base_reserve=1, quote_reserve=1), "pools.manage"
+    ),
     "LiquidityService.list": of(lambda s, who: s.list(who), "liquidity.read_any", own="liquidity.read_own"),
     "TransferService.record": of(lambda s, who: s.record(user_id=who, **DEPOSIT), "transfers.record"),
     "TransferService.record_many": of(
@@ -174,6 +177,12 @@ METHODS = {
     "TransferService.reverse": of(lambda s, _: s.reverse(uuid7()), "transfers.record"),
     "TransferService.list": of(lambda s, who: s.list(who), "portfolio.read_any", own="portfolio.read_own"),
     "PortfolioService.record_price": of(lambda s, _: s.record_price("BTC/USDT", 1), "prices.record"),
+    "PortfolioService.take_snapshot": of(
+        lambda s, who: s.take_snapshot(who),
+        "portfolio.read_any",
+        "portfolio.snapshot_any",
+        own="portfolio.snapshot_own",
+    ),
     **{
         f"PortfolioService.{name}": of(
             lambda s, who, name=name, more=more: getattr(s, name)(who, **more),
@@ -186,7 +195,6 @@ METHODS = {
             "lots": {"market": "BTC/USDT"},
             "closings": {"market": "BTC/USDT"},
             "pnl": {},
-            "take_snapshot": {},
             "snapshots": {},
         }.items()
     },
