@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,10 +13,11 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from novadex.analytics.log import SQL as LOG
 from novadex.errors import ConflictError, NotFoundError, ValidationError
 from novadex.ids import time_of, uuid7
 from novadex.notifications.alerts import ALERTS_MAX
-from novadex.notifications.causes import NoticeSpreader, PriceAlertWatch, SignInWatch
+from novadex.notifications.causes import QUERIES, NoticeSpreader, PriceAlertWatch, SignInWatch
 from novadex.notifications.service import NotificationService
 from novadex.sessions.service import SessionService
 from novadex.storage.connection import DatabaseConnection
@@ -131,7 +133,8 @@ async def test_a_jump_over_many_alerts_is_told_in_bounded_transactions(
     watch = PriceAlertWatch(worker, batch_alerts=20)
     await watch.look()
     set_alerts(venue, user, 50, "100 + mod(n, 5)")
-    trades_together(venue, trader, [(price, None) for price in range(99, 120)])
+    now = datetime.now(UTC)
+    trades_together(venue, trader, [(price, now + timedelta(milliseconds=price)) for price in range(99, 120)])
     assert await watch.look() == 50
     assert await watch.look() == 0
     with psycopg.connect(venue.url) as connection:
@@ -141,6 +144,31 @@ async def test_a_jump_over_many_alerts_is_told_in_bounded_transactions(
         ).fetchone()
     assert transactions == [(10,), (20,), (20,)]
     assert wrong == (0,), "each hears of the first price that reached it"
+
+
+@pytest.mark.parametrize("analyzed", [False, True], ids=["no statistics", "statistics"])
+async def test_alerts_are_looked_for_along_the_log_and_held_by_their_ids(
+    venue: Venue, add_user: AddUser, analyzed: bool
+):
+    """Also in a transaction that is kept from sorting and from reading tables whole."""
+    user = await add_user("ada")
+    set_alerts(venue, user, 10_000, "100 + n / 10000.0")
+    trades_together(venue, user, [(100, None)] * 1_000)
+    nothing, everything = ("0", UUID(int=0)), ("999999999", UUID(int=(1 << 128) - 1))
+    with psycopg.connect(venue.url) as connection:
+        if analyzed:
+            connection.execute("ANALYZE trades, price_alerts")
+        psycopg.RawCursor(connection).execute(LOG.read_in_order.sql)
+        for query in (QUERIES.trigger_alerts, QUERIES.rearm_alerts):
+            plan = psycopg.RawCursor(connection).execute(
+                b"EXPLAIN " + query.sql.encode(), (*nothing, *everything, 500)
+            )
+            text = "\n".join(row[0] for row in plan.fetchall())
+            scans = re.findall(r"Scan using (\w+) on trades_\w+", text)
+            assert scans, text
+            assert all("xid_id" in index for index in scans), text
+            assert re.search(r"using price_alerts_pkey .*\n\s+Index Cond: ", text), text
+            assert not re.search(r"using price_alerts_pkey .*\n(?!\s+Index Cond: )", text), text
 
 
 async def test_alerts_that_were_told_in_parts_are_armed_again_once_the_price_is_back(
