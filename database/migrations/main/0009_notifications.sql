@@ -309,7 +309,7 @@ CREATE TABLE known_devices (
     PRIMARY KEY (user_id, device_hash)
 );
 CREATE INDEX known_devices_age_idx ON known_devices (last_seen_at);
-COMMENT ON TABLE known_devices IS 'Devices that users signed in from; forgotten after a year without a sign-in';
+COMMENT ON TABLE known_devices IS 'Devices that users signed in from; forgotten after a year without a sign-in, but for the last one of a user';
 COMMENT ON COLUMN known_devices.user_id IS 'The user';
 COMMENT ON COLUMN known_devices.device_hash IS 'By device_hash()';
 COMMENT ON COLUMN known_devices.last_seen_at IS 'The last sign-in from it';
@@ -345,7 +345,8 @@ CREATE TABLE system_notices (
     created_by text NOT NULL DEFAULT left(coalesce(nullif(current_setting('novadex.actor', true), ''), 'database:' || session_user), 200),
     created_at timestamptz NOT NULL DEFAULT now(),
     reached uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
-    finished_at timestamptz
+    finished_at timestamptz,
+    CONSTRAINT system_notices_fit CHECK (length(jsonb_build_object('title', title, 'text', body)::text) <= 16384)
 );
 CREATE INDEX system_notices_open_idx ON system_notices (id) WHERE finished_at IS NULL;
 COMMENT ON TABLE system_notices IS 'What the venue tells all users, or all of a role';

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 QUERIES = load_queries(Path(__file__).with_suffix(".sql"))
 BATCH_TRADES = 2_000
+BATCH_ALERTS = 500
 BATCH_SIGN_INS = 200
 BATCH_READERS = 1_000
 BATCHES_MAX = 500
@@ -39,13 +40,17 @@ class PriceAlertWatch:
     """Looks for alerts in the log of trades: each committed trade is looked at once, in whatever order it came.
 
     After a restore or a failover the position means nothing: it is set to the end of the log, for alerts are about
-    what happens now.
+    what happens now. A jump of a price reaches many alerts: so many are told in a transaction, and the position moves
+    with the last of them.
     """
 
-    def __init__(self, db: DatabaseConnection, *, batch_trades: int = BATCH_TRADES) -> None:
+    def __init__(
+        self, db: DatabaseConnection, *, batch_trades: int = BATCH_TRADES, batch_alerts: int = BATCH_ALERTS
+    ) -> None:
         self._db = db
         self._maker = Maker(db.settings)
         self._batch_trades = batch_trades
+        self._batch_alerts = batch_alerts
 
     async def look(self) -> int:
         """Look at every trade that is final; returns how many alerts were reached."""
@@ -75,13 +80,18 @@ class PriceAlertWatch:
             if batch is None:
                 return 0, False
             span = (str(at.xid), at.id, str(batch.xid), batch.id)
-            # First, so that an alert that is reached in this batch waits at least until the next one.
-            await session.execute(QUERIES.rearm_alerts, span)
-            alerts = await session.query(QUERIES.trigger_alerts, span)
-            made = await self._maker.make(session, [_alert_draft(row) for row in alerts])
-            await session.execute(QUERIES.move_alert_position, (*life, str(batch.xid), batch.id))
+            reached = await session.query(QUERIES.trigger_alerts, (*span, self._batch_alerts))
+            told = [row for row in reached if row.id is not None]
+            made = await self._maker.make(session, [_alert_draft(row) for row in told])
+            # An alert is armed again only for what is executed after the batch: where not everything was told and the
+            # batch is looked at once more, it is not reached a second time.
+            ended = len(reached) < self._batch_alerts and (
+                await session.value(QUERIES.rearm_alerts, (*span, self._batch_alerts)) < self._batch_alerts
+            )
+            if ended:
+                await session.execute(QUERIES.move_alert_position, (*life, str(batch.xid), batch.id))
         count_made(made)
-        return len(alerts), batch.trades >= self._batch_trades
+        return len(told), not ended or batch.trades >= self._batch_trades
 
 
 def _alert_draft(row: Row) -> Draft:

@@ -30,42 +30,81 @@ ORDER BY xid DESC, id DESC
 LIMIT 1;
 
 -- name: trigger_alerts
--- Alerts that a trade of the batch reached, each with the first of the prices that did. Of each price the last trade of
--- the batch stands for all: an alert that one of them reaches, it reaches.
-WITH fresh AS (
-    SELECT DISTINCT ON (t.market_id, t.price) t.market_id, t.price, t.id, t.executed_at
+-- At most $5 of the alerts that a trade of the batch reached, each with the first of the trades that did; those that were
+-- deleted meanwhile come as empty rows. What an alert is compared with is the highest and the lowest price from each
+-- moment of the batch on: one look at an alert, however many trades there are.
+WITH batch AS MATERIALIZED (
+    SELECT t.market_id, t.price, t.id, t.executed_at
     FROM trades t
     WHERE (t.xid, t.id) > ($1::text::xid8, $2::uuid) AND (t.xid, t.id) <= ($3::text::xid8, $4::uuid) AND t.reverses IS NULL
-        AND t.market_id IN (SELECT market_id FROM price_alerts WHERE status = 'armed')
-    ORDER BY t.market_id, t.price, t.executed_at DESC, t.id DESC
-), reached AS (
-    SELECT DISTINCT ON (a.id) a.id, f.id AS trade_id, f.price, f.executed_at
-    FROM fresh f JOIN price_alerts a ON a.market_id = f.market_id AND a.status = 'armed' AND f.executed_at >= a.watched_from
-        AND ((a.direction = 'above' AND a.price <= f.price) OR (a.direction = 'below' AND a.price >= f.price))
-    ORDER BY a.id, f.executed_at, f.id
+    ORDER BY t.xid, t.id
+), fresh AS MATERIALIZED (
+    SELECT t.market_id, t.price, t.id, t.executed_at, max(t.price) OVER from_then_on AS high, min(t.price) OVER from_then_on AS low
+    FROM batch t
+    WHERE EXISTS (SELECT FROM price_alerts a WHERE a.market_id = t.market_id AND a.status = 'armed')
+    WINDOW from_then_on AS (PARTITION BY t.market_id ORDER BY t.executed_at DESC)
+), course AS MATERIALIZED (
+    SELECT market_id, max(price) AS highest, min(price) AS lowest, array_agg(executed_at ORDER BY executed_at) AS moments,
+        array_agg(high ORDER BY executed_at) AS highs, array_agg(low ORDER BY executed_at) AS lows
+    FROM fresh GROUP BY market_id
+), reached AS MATERIALIZED (
+    (SELECT a.id
+    FROM course c JOIN price_alerts a ON a.market_id = c.market_id AND a.direction = 'above' AND a.price <= c.highest
+    WHERE a.status = 'armed' AND a.price <= c.highs[width_bucket(a.watched_from - interval '1 microsecond', c.moments) + 1]
+    UNION ALL
+    SELECT a.id
+    FROM course c JOIN price_alerts a ON a.market_id = c.market_id AND a.direction = 'below' AND a.price >= c.lowest
+    WHERE a.status = 'armed' AND a.price >= c.lows[width_bucket(a.watched_from - interval '1 microsecond', c.moments) + 1])
+    LIMIT $5
 ), held AS (
-    SELECT a.id FROM price_alerts a JOIN reached r ON r.id = a.id ORDER BY a.id FOR NO KEY UPDATE OF a
+    SELECT a.id, a.market_id, a.direction, a.price, a.watched_from FROM price_alerts a
+    WHERE a.id = ANY (ARRAY(SELECT id FROM reached)) AND a.status = 'armed' ORDER BY a.id FOR NO KEY UPDATE
+), by_trade AS (
+    SELECT h.id, f.id AS trade_id, f.price, f.executed_at
+    FROM held h, LATERAL (
+        SELECT f.id, f.price, f.executed_at FROM fresh f
+        WHERE f.market_id = h.market_id AND f.executed_at >= h.watched_from
+            AND CASE h.direction WHEN 'above' THEN f.price >= h.price ELSE f.price <= h.price END
+        ORDER BY f.executed_at, f.id
+        LIMIT 1
+    ) AS f
+), told AS (
+    UPDATE price_alerts a
+    SET status = CASE WHEN a.once THEN 'done' ELSE 'waiting' END, triggered_at = now(), watched_from = b.executed_at
+    FROM by_trade b, markets m
+    WHERE a.id = b.id AND m.id = a.market_id
+    RETURNING a.id, a.user_id, m.symbol AS market, a.direction, trim_scale(a.price)::text AS limit_price,
+        trim_scale(b.price)::text AS price, b.trade_id, b.executed_at
 )
-UPDATE price_alerts a
-SET status = CASE WHEN a.once THEN 'done' ELSE 'waiting' END, triggered_at = now(), watched_from = r.executed_at
-FROM reached r JOIN held h ON h.id = r.id, markets m
-WHERE a.id = r.id AND m.id = a.market_id AND a.status = 'armed'
-RETURNING a.id, a.user_id, m.symbol AS market, a.direction, trim_scale(a.price)::text AS limit_price,
-    trim_scale(r.price)::text AS price, r.trade_id, r.executed_at;
+SELECT t.* FROM reached r LEFT JOIN told t ON t.id = r.id;
 
 -- name: rearm_alerts
--- Alerts that wait are armed again where the last trade of the batch in their market is on the other side.
-WITH last AS (
-    SELECT DISTINCT ON (t.market_id) t.market_id, t.price, t.executed_at
+-- At most $5 of the alerts that wait are armed again where the last trade of the batch in their market is on the other
+-- side, for what is executed after it; returns how many.
+WITH batch AS MATERIALIZED (
+    SELECT t.market_id, t.price, t.id, t.executed_at
     FROM trades t
     WHERE (t.xid, t.id) > ($1::text::xid8, $2::uuid) AND (t.xid, t.id) <= ($3::text::xid8, $4::uuid) AND t.reverses IS NULL
-        AND t.market_id IN (SELECT market_id FROM price_alerts WHERE status = 'waiting')
+    ORDER BY t.xid, t.id
+), last AS MATERIALIZED (
+    SELECT DISTINCT ON (t.market_id) t.market_id, t.price, t.executed_at
+    FROM batch t
+    WHERE EXISTS (SELECT FROM price_alerts a WHERE a.market_id = t.market_id AND a.status = 'waiting')
     ORDER BY t.market_id, t.executed_at DESC, t.id DESC
+), back AS MATERIALIZED (
+    SELECT a.id
+    FROM last l JOIN price_alerts a ON a.market_id = l.market_id AND a.status = 'waiting' AND l.executed_at >= a.watched_from
+        AND CASE a.direction WHEN 'above' THEN l.price < a.price ELSE l.price > a.price END
+    LIMIT $5
+), held AS (
+    SELECT a.id, a.market_id FROM price_alerts a
+    WHERE a.id = ANY (ARRAY(SELECT id FROM back)) AND a.status = 'waiting' ORDER BY a.id FOR NO KEY UPDATE
+), armed AS (
+    UPDATE price_alerts a SET status = 'armed', watched_from = l.executed_at + interval '1 microsecond'
+    FROM held h JOIN last l ON l.market_id = h.market_id
+    WHERE a.id = h.id
 )
-UPDATE price_alerts a SET status = 'armed', watched_from = l.executed_at
-FROM last l
-WHERE a.market_id = l.market_id AND a.status = 'waiting' AND l.executed_at >= a.watched_from
-    AND CASE a.direction WHEN 'above' THEN l.price < a.price ELSE l.price > a.price END;
+SELECT count(*) FROM back;
 
 -- name: take_sign_ins
 -- Sign-ins that nobody looked at; whoever takes them does so in the transaction that tells of them.
@@ -123,7 +162,11 @@ DELETE FROM notifications WHERE id IN (
     ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED);
 
 -- name: delete_old_devices
--- Forgets some of the devices that nobody signed in from for so many days.
+-- Forgets some of the devices that nobody signed in from for so many days. The last one of a user stays: without it the
+-- next sign-in would be the first one, and no news.
 DELETE FROM known_devices WHERE (user_id, device_hash) IN (
-    SELECT user_id, device_hash FROM known_devices WHERE last_seen_at < now() - make_interval(days => $1::integer)
-    ORDER BY last_seen_at, user_id LIMIT $2 FOR UPDATE SKIP LOCKED);
+    SELECT d.user_id, d.device_hash FROM known_devices d
+    WHERE d.last_seen_at < now() - make_interval(days => $1::integer) AND EXISTS (
+        SELECT FROM known_devices later
+        WHERE later.user_id = d.user_id AND (later.last_seen_at, later.device_hash) > (d.last_seen_at, d.device_hash))
+    ORDER BY d.last_seen_at, d.user_id LIMIT $2 FOR UPDATE OF d SKIP LOCKED);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from uuid import UUID
 
 from novadex.errors import ValidationError
@@ -10,6 +11,7 @@ from novadex.notifications.records import CHANNELS, WAYS, Channel, Direction, Wa
 
 LIMIT, LIMIT_MAX = 50, 500
 LAST_ID = UUID(int=(1 << 128) - 1)
+LINE_ENDS_AND_TABS = frozenset("\n\r\t")
 
 
 def check_limit(limit: object) -> int:
@@ -51,11 +53,18 @@ def check_direction(direction: object) -> Direction:
 
 
 def check_text(text: object, field: str, length_max: int) -> str:
-    """Words that somebody wrote."""
+    """Words that somebody wrote: without control characters, which JSON makes six times as long and nobody sees."""
     if not isinstance(text, str):
         raise ValidationError(f"{field} must be text, got {type(text).__name__}.", field=field)
-    if not 1 <= len(text) <= length_max or not text.strip() or "\x00" in text:
+    if not 1 <= len(text) <= length_max or not text.strip():
         raise ValidationError(f"{field} must have 1 to {length_max} characters, got {len(text)}.", field=field)
+    for place, character in enumerate(text):
+        if unicodedata.category(character) in {"Cc", "Cs"} and character not in LINE_ENDS_AND_TABS:
+            raise ValidationError(
+                f"{field} has a control character at {place}: U+{ord(character):04X}.",
+                field=field,
+                hint="Take it out; line ends and tabs may stay.",
+            )
     return text
 
 

@@ -79,6 +79,7 @@ class DeliverySender:
     def close(self) -> None:
         """Let go of threads."""
         self._mail.close()
+        self._webhooks.close()
 
     async def drain(self) -> int:
         """Attempt whatever is due, until nothing is; returns how many attempts were made.

@@ -3,10 +3,11 @@
 -- name: claim
 -- Deliveries of a channel that are due, at most so many and few of one user, so that one slow receiver does not keep the
 -- others waiting. Each attempt is counted here, before anything is sent. $5: users who have enough under way. Holders of
--- a lease that is over are taken for lost.
+-- a lease that is over are taken for lost. What waits has an attempt left, also where the most of them became fewer since.
 WITH waiting AS (
     SELECT d.notification_id, d.due_at FROM notification_deliveries d
-    WHERE d.channel = $1 AND d.status IN ('pending', 'sending') AND d.due_at <= now() AND d.attempts < $6
+    WHERE d.channel = $1 AND d.status IN ('pending', 'sending') AND d.due_at <= now()
+        AND (d.status = 'pending' OR d.attempts < $6)
     ORDER BY d.due_at
     LIMIT 1000
 ), fair AS (
@@ -16,7 +17,8 @@ WITH waiting AS (
 ), claimed AS (
     SELECT d.notification_id, d.channel
     FROM notification_deliveries d JOIN fair f ON f.notification_id = d.notification_id
-    WHERE d.channel = $1 AND f.place <= $7 AND d.status IN ('pending', 'sending') AND d.due_at <= now() AND d.attempts < $6
+    WHERE d.channel = $1 AND f.place <= $7 AND d.status IN ('pending', 'sending') AND d.due_at <= now()
+        AND (d.status = 'pending' OR d.attempts < $6)
     ORDER BY d.due_at
     LIMIT $2
     FOR UPDATE OF d SKIP LOCKED

@@ -6,14 +6,13 @@ was checked: a name that answers otherwise the second time gains nothing.
 
 from __future__ import annotations
 
-import asyncio
 import re
-import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from novadex.errors import ValidationError
+from novadex.notifications.names import NameLookUp
 from novadex.notifications.outcomes import DeliveryFailedError
 
 URL_MAX = 2_000
@@ -98,14 +97,13 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
-async def resolve(target: Target, *, allow_private: bool) -> list[str]:
+async def resolve(target: Target, names: NameLookUp, *, allow_private: bool) -> list[str]:
     """The addresses to connect to. One that is not allowed among them refuses the whole name.
 
     Raises ``DeliveryFailedError``.
     """
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        found = await names.look_up(target.host)
     except (OSError, UnicodeError):
         raise DeliveryFailedError("its host has no address") from None
     addresses = list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))

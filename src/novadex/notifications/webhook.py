@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from novadex.errors import ValidationError
+from novadex.notifications.names import NameLookUp
 from novadex.notifications.outcomes import DeliveryFailedError
 from novadex.notifications.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign_webhook
 from novadex.notifications.targets import Target, parse_target, resolve
@@ -36,6 +37,11 @@ class WebhookSender:
         self._timeout_s = settings.notification_timeout_s
         self._clock = clock
         self._tls: ssl.SSLContext | None = None
+        self._names = NameLookUp()
+
+    def close(self) -> None:
+        """Let go of threads."""
+        self._names.close()
 
     async def send(self, url: str, secret: str, id: str, document: Mapping[str, Any]) -> None:
         """One attempt. Raises ``DeliveryFailedError`` for everything but an answer of 200 to 299 in time."""
@@ -75,7 +81,7 @@ class WebhookSender:
 
     async def _exchange(self, target: Target, request: bytes) -> int:
         refusal: OSError | None = None
-        for address in await resolve(target, allow_private=self._allow_private):
+        for address in await resolve(target, self._names, allow_private=self._allow_private):
             try:
                 reader, writer = await self._connect(target, address)
             except ssl.SSLError:

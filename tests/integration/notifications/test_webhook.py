@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from novadex.storage.connection import DatabaseConnection
 from tests.conftest import DatabasePair
 from tests.integration.notifications.conftest import Connect
 from tests.integration.notifications.sinks import HANG, WebSink, listening, make_certificate
-from tests.integration.notifications.test_email import deliveries, drained
+from tests.integration.notifications.test_email import deliveries, drained, make_due
 from tests.waiting import until
 
 AddUser = Callable[..., Awaitable[UUID]]
@@ -173,11 +175,11 @@ async def test_a_name_that_leads_into_a_private_network_is_not_connected_to(
         ["64:ff9b::a00:1"],
     ]
 
-    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+    def getaddrinfo(host: str, *_: Any, **__: Any) -> list[Any]:
         asked.append(host)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in answers[len(asked) - 1]]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in answers[len(asked) - 1]]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     for number in range(len(answers)):
         with pytest.raises(DeliveryFailedError, match="private network") as caught:
             await WebhookSender(settings).send(web.url(host="hooks.example"), "whsec_" + "A" * 44, str(number), {})
@@ -248,3 +250,60 @@ async def test_one_slow_receiver_does_not_keep_others_waiting(
         assert len(never.requests) <= OF_A_USER_MAX
         draining.cancel()
         await asyncio.wait([draining])
+
+
+@pytest.mark.parametrize(("answer", "status"), [(503, "dead"), (200, "delivered")], ids=["refused", "taken"])
+async def test_where_fewer_attempts_are_left_than_were_made_one_more_ends_it(  # noqa: PLR0917 - fixtures
+    service: NotificationService,
+    connect: Connect,
+    add_user: AddUser,
+    web: WebSink,
+    fresh_databases: DatabasePair,
+    answer: int,
+    status: str,
+):
+    user = await add_user("ada")
+    await wanting_notices(service, user, web.url())
+    await service.notices.send_to(user, "Hello", "World")
+    web.answers = [503, 503, 503, answer]
+    patient = DeliverySender(await connect("worker", notification_attempts_max=8, notification_retry_s=60), "webhook")
+    for _ in range(3):
+        assert await patient.drain() == 1
+        make_due(fresh_databases)
+    assert await DeliverySender(await connect("worker", notification_attempts_max=2), "webhook").drain() == 1
+    [(_, found, _, attempts, _)] = deliveries(fresh_databases)
+    assert (found, attempts) == (status, 4)
+
+
+async def test_a_name_whose_servers_are_slow_keeps_no_other_waiting(
+    web: WebSink, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+):
+    """However often it is asked for, and also when nobody waits for the answer any more."""
+    asked: Counter[str] = Counter()
+    answered = threading.Event()
+    request.addfinalizer(answered.set)
+    look_up = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **more: Any) -> Any:
+        asked[host] += 1
+        if host == "slow.example":
+            answered.wait()
+        return look_up("127.0.0.1" if host == "quick.example" else host, *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    settings = Settings(webhook_allow_http=True, webhook_allow_private=True, notification_timeout_s=2)  # type: ignore[call-arg]
+    sender, secret = WebhookSender(settings), "whsec_" + "A" * 44
+    try:
+        slow = [sender.send(web.url(host="slow.example"), secret, str(number), {}) for number in range(60)]
+        sending = asyncio.gather(*slow, return_exceptions=True)
+        await until(lambda: asked["slow.example"] > 0)
+        await sender.send(web.url(host="quick.example"), secret, "quick", {})
+        assert {str(error) for error in await sending} == {"no answer within 2 s"}
+        with pytest.raises(DeliveryFailedError, match="no answer"):
+            await sender.send(web.url(host="slow.example"), secret, "again", {})
+        assert asked["slow.example"] == 1
+        await sender.send(web.url(host="quick.example"), secret, "quick again", {})
+    finally:
+        answered.set()
+        sender.close()
+    assert [sent.headers["webhook-id"] for sent in web.requests] == ["quick", "quick again"]

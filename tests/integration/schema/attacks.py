@@ -1122,6 +1122,7 @@ MAIN_ATTACKS: list[Attack] = [
     *check("system_notices_role_fkey", "system_notices", {"role": "janitor"}),
     *check("system_notices_title_length", "system_notices", {"title": ""}, {"title": "t" * 201}),
     *check("system_notices_body_length", "system_notices", {"body": ""}, {"body": "b" * 5_001}),
+    *check("system_notices_fit", "system_notices", {"body": "\x01" * 3_000}),
     # Audit
     *twice("audit_log_pkey", "audit_log", id=900, before="ALTER TABLE audit_log ALTER id RESTART WITH 900"),
     *check("audit_log_actor_length", "audit_log", {"actor": ""}, {"actor": "a" * 201}),
