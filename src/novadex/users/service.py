@@ -150,7 +150,7 @@ class UserService:
             if there is None or not _same(there, wanted, wallet):
                 raise
             return await self._view(there)
-        return self._shown(await self._must_find(user_id))
+        return self._shown(await self._after_change(user_id))
 
     async def create_session(
         self, user_id: UUID | str, *, device: str | None = None, address: str | None = None
@@ -289,7 +289,7 @@ class UserService:
                     await session.execute(QUERIES.update_personal, (user_id, sealed))
 
         await _twice_if_undone(update)
-        return await self._view(await self._must_find(user_id))
+        return await self._view(await self._after_change(user_id))
 
     async def change_role(self, id: UUID | str, role: str) -> User:
         """Give a user another role; their sessions must be refreshed then. Nobody changes their own, and nobody
@@ -305,7 +305,7 @@ class UserService:
             if row.kind == "system":
                 raise ConflictError(f"User {user_id} is a system account: it has no role to change.")
             await session.execute(QUERIES.update_role, (user_id, role))
-        return await self._view(await self._must_find(user_id))
+        return await self._view(await self._after_change(user_id))
 
     async def deactivate_user(self, id: UUID | str) -> User:
         """Deactivate a user: sessions and API keys end in the same transaction. Records stay."""
@@ -354,7 +354,7 @@ class UserService:
                 await session.execute(QUERIES.insert_wallet, (uuid7(), user_id, *wallet))
             if primary:
                 await self._make_primary(session, user_id, wallet)
-        return await self._view(await self._must_find(user_id))
+        return await self._view(await self._after_change(user_id))
 
     async def remove_wallet(self, id: UUID | str, wallet_address: str, *, chain: str | None = None) -> User:
         """Take a wallet away; if it was the primary one, the one that was added first becomes it. Users keep one:
@@ -378,7 +378,7 @@ class UserService:
                 raise NotFoundError(f"User {user_id} has no such wallet.", hint="Look at the user's wallets.")
             if was_primary:
                 await session.execute(QUERIES.promote_oldest_wallet, (user_id,))
-        return await self._view(await self._must_find(user_id))
+        return await self._view(await self._after_change(user_id))
 
     async def set_primary_wallet(self, id: UUID | str, wallet_address: str, *, chain: str | None = None) -> User:
         """Make one of the user's wallets the primary one."""
@@ -390,7 +390,7 @@ class UserService:
             if not await session.value(QUERIES.has_wallet, (user_id, *wallet)):
                 raise NotFoundError(f"User {user_id} has no such wallet.", hint="Add it first.")
             await self._make_primary(session, user_id, wallet)
-        return await self._view(await self._must_find(user_id))
+        return await self._view(await self._after_change(user_id))
 
     # What they share
 
@@ -428,7 +428,7 @@ class UserService:
             if row.kind == "system":
                 raise ConflictError(f"User {user_id} is a system account: imports need it.")
             await session.execute(QUERIES.update_status, (user_id, status))
-        return await self._view(await self._must_find(user_id))
+        return await self._view(await self._after_change(user_id))
 
     async def _lock(self, session: Session, user_id: UUID) -> Row:
         row = await session.one(QUERIES.lock_user, (user_id,))
@@ -493,8 +493,9 @@ class UserService:
         await session.execute(QUERIES.insert_user_key, (user_id, row.wrapped_key, row.master_version))
         return data_key
 
-    async def _must_find(self, user_id: UUID) -> User:
-        found = await self._store.find(str(user_id))
+    async def _after_change(self, user_id: UUID) -> User:
+        """The change is committed: that their personal data cannot be read does not undo it."""
+        found = await self._store.find_readable(str(user_id))
         if found is None:
             raise NotFoundError(f"There is no user {user_id}.", user_id=user_id)
         return found
