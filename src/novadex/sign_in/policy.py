@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from novadex.settings import Settings
     from novadex.sign_in.message import Chain, SignInMessage
 
-NONCE_LIFETIME_S_MAX = 300.0
 """sign_in_nonces allows no more."""
 ISSUED_AT_WINDOW = timedelta(minutes=5)
 """How far the clock of whoever wrote the message may be from ours, and how old a message may be."""

@@ -45,8 +45,6 @@ KINDS = ("person", "program")
 STATUSES = ("active", "deactivated", "erased")
 WALLETS_MAX = 50
 """Of one user; the trigger ``wallets_few`` has the same number."""
-STAFF_OF_STAFF = "admin"
-"""Only admins change admins."""
 FIELD_OF_CONSTRAINT = {
     "users_pkey": "id",
     "users_username_key": "username",
@@ -95,6 +93,7 @@ class UserService:
         self._actor = actor
         self._store = self._db.companion(UserStore)
         self._keyring = self._store.keyring
+        self._roles = self._db.companion(Roles)
 
     def acting_as(self, actor: Actor) -> UserService:
         """This service on behalf of somebody."""
@@ -323,7 +322,7 @@ class UserService:
         found: list[Row] = []
 
         async def look(session: Session, role: str) -> None:
-            self._refuse_upwards(role, user_id)
+            await self._roles.refuse_upwards(self._actor, user_id, role)
             found.extend(await session.query(QUERIES.look_ups, (user_id,)))
 
         # Nothing is decrypted: it goes where a ciphertext is damaged or the master keys are lost, too.
@@ -436,7 +435,7 @@ class UserService:
             raise NotFoundError(
                 f"There is no user {user_id}.", hint="Is it the id of this instance?", user_id=user_id
             )
-        self._refuse_upwards(row.role, user_id)
+        await self._roles.refuse_upwards(self._actor, user_id, row.role)
         return row
 
     async def _lock_active(self, session: Session, user_id: UUID) -> Row:
@@ -446,16 +445,9 @@ class UserService:
             raise AccessError(f"The user {user_id} is {row.status}.", hint=hint)
         return row
 
-    def _refuse_upwards(self, role: str, user_id: UUID) -> None:
-        actor = self._actor
-        if role == STAFF_OF_STAFF and not (actor.trusted or actor.role == STAFF_OF_STAFF or actor.user_id == user_id):
-            raise PermissionDeniedError(
-                f"{actor.name} may not change an administrator.", hint="Only one of them may."
-            )
-
     async def _refuse_to_grant(self, role: str) -> None:
         actor = self._actor
-        more = await self._db.companion(Roles).permissions_of(role) - actor.permissions
+        more = await self._roles.permissions_of(role) - actor.permissions
         if more and not actor.trusted:
             raise PermissionDeniedError(
                 f"{actor.name} may not make anybody {role}: that role may do more than they may themselves.",
@@ -463,7 +455,7 @@ class UserService:
             )
 
     async def _check_role(self, role: object) -> None:
-        if not isinstance(role, str) or not role.isascii() or not await self._db.companion(Roles).exists(role):
+        if not isinstance(role, str) or not role.isascii() or not await self._roles.exists(role):
             raise ValidationError(
                 f"There is no role {_shown(role)}.", field="role", hint="novadex roles list shows them."
             )

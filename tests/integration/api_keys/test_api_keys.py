@@ -392,6 +392,18 @@ async def test_nobody_sees_makes_or_ends_keys_of_others_without_the_permission(k
             await new_key(acting, me)
 
 
+@pytest.mark.parametrize("role", ["user", "support", "auditor"])
+async def test_who_may_make_no_keys_any_more_ends_those_there_are(keys: ApiKeyService, role: str):
+    user = await new_user(keys)
+    made = await new_key(keys, user)
+    await UserService(keys._db).change_role(user, role)
+    acting = keys.acting_as(await actor_of(keys, role, user))
+    with pytest.raises(PermissionDeniedError):
+        await acting.rotate(made.api_key.id)
+    await acting.revoke(made.api_key.id)
+    assert await refused(keys, made.key)
+
+
 async def test_a_key_makes_no_keys_and_no_sessions(keys: ApiKeyService):
     from novadex.sessions.service import SessionService
 

@@ -220,7 +220,7 @@ METHODS = {
 }
 BY_RECORD = {
     "SessionService.revoke": ("sessions.revoke_any", "sessions.revoke_own"),
-    "ApiKeyService.revoke": ("api_keys.revoke_any", "api_keys.manage_own"),
+    "ApiKeyService.revoke": ("api_keys.revoke_any", "api_keys.revoke_own"),
     "ApiKeyService.rotate": (None, "api_keys.manage_own"),
     "TradingService.get_trade": ("trades.read_any", "trades.read_own"),
     "TradingService.get_order": ("orders.read_any", "orders.read_own"),
