@@ -82,7 +82,7 @@ class SignInService:
 
     @cached_property
     def policy(self) -> SignInPolicy:
-        """Raises ``ConfigurationError`` where no domain is set."""
+        """Raises ``SignInOffError`` where no domain is set."""
         return SignInPolicy.of(self._db.settings)
 
     async def new_nonce(self) -> Nonce:
