@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -153,7 +154,8 @@ class ApiKeyService:
         return actor
 
     async def list(self, user_id: UUID | str, *, limit: int = 100, cursor: str | None = None) -> ApiKeyPage:
-        """A page of the keys of a user, the newest first, those that ended too."""
+        """A page of the keys of a user, the newest first, those that ended too; to staff that sees no personal data
+        (``users.read_personal``) without their names and networks."""
         user = parse_id(user_id, "user_id")
         self._actor.require_for(user, "api_keys.read_own", "api_keys.read_any")
         if type(limit) is not int or not 1 <= limit <= 1_000:
@@ -161,6 +163,8 @@ class ApiKeyService:
         above = parse_id(cursor, "cursor") if cursor is not None else _LAST_ID
         await record_look(self._db, self._actor, "api_keys.listed", user)
         keys = await self._db.main.made(ApiKey, QUERIES.keys_of_user, (user, above, limit + 1), read_only=True)
+        if not self._actor.sees_personal_of(user):
+            keys = [replace(key, name=None, allowed_addresses=None) for key in keys]
         return ApiKeyPage(keys[:limit], str(keys[limit - 1].id) if len(keys) > limit else None)
 
     async def rotate(self, key_id: UUID | str, *, overlap_s: int = OVERLAP_S) -> NewApiKey:

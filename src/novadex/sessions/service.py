@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 import unicodedata
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -293,12 +294,16 @@ class SessionService:
             )
 
     async def list(self, user_id: UUID | str) -> list[SessionRecord]:
-        """The sessions of a user that have not ended, the last used first."""
+        """The sessions of a user that have not ended, the last used first; to staff that sees no personal data
+        (``users.read_personal``) without device and address."""
         user = parse_id(user_id, "user_id")
         self._actor.require_for(user, "sessions.read_own", "sessions.read_any")
         await record_look(self._db, self._actor, "sessions.listed", user)
         limit = self._db.settings.sessions_per_user_max + 1_000  # the setting may have been higher
-        return await self._db.main.records(SessionRecord, QUERIES.live_of_user, (user, limit), read_only=True)
+        found = await self._db.main.records(SessionRecord, QUERIES.live_of_user, (user, limit), read_only=True)
+        if self._actor.sees_personal_of(user):
+            return found
+        return [replace(session, device=None, address=None) for session in found]
 
     async def revoke(self, session_id: UUID | str, *, reason: str = SIGNED_OUT) -> None:
         """End one session; no process accepts it any more within 250 ms, most within 50. Where it was refreshed

@@ -510,10 +510,7 @@ class UserService:
         return self._shown(user)
 
     def _shown(self, user: User) -> User:
-        actor = self._actor
-        if actor.trusted or actor.user_id == user.id or actor.may("users.read_personal"):
-            return user
-        return user.without_personal()
+        return user if self._actor.sees_personal_of(user.id) else user.without_personal()
 
 
 class _Sealed(msgspec.Struct, frozen=True):

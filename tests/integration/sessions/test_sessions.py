@@ -822,6 +822,17 @@ async def test_nobody_sees_or_ends_sessions_of_others_without_the_permission(
     assert await refused(sessions, mine.token)
 
 
+@pytest.mark.parametrize("role", ["support", "auditor", "operator", "admin"])
+async def test_staff_sees_sessions_without_device_and_address(sessions: SessionService, users: Users, role: str):
+    me, somebody = users(2)
+    for user in (me, somebody):
+        await sessions.create(user, device="Browser", address="192.0.2.7")
+    acting = sessions.acting_as(await actor_of(sessions, role, me))
+    [mine], [theirs] = await acting.list(me), await acting.list(somebody)
+    assert (mine.device, mine.address) == ("Browser", "192.0.2.7")
+    assert (theirs.device, theirs.address) == (("Browser", "192.0.2.7") if role == "admin" else (None, None))
+
+
 async def test_nobody_begins_a_session_of_who_may_do_more_to_others(sessions: SessionService, users: Users):
     me, trader, admin = users(3)
     service = UserService(sessions._db)
