@@ -612,6 +612,7 @@ CREATE TABLE user_sessions (
     CONSTRAINT user_sessions_revocation_whole CHECK ((revoked_at IS NULL) = (revoked_reason IS NULL))
 );
 CREATE INDEX user_sessions_user_idx ON user_sessions (user_id);
+CREATE INDEX user_sessions_live_idx ON user_sessions (user_id) WHERE revoked_at IS NULL;
 CREATE INDEX user_sessions_family_idx ON user_sessions (family_id);
 CREATE INDEX user_sessions_expiry_idx ON user_sessions (expires_at);
 CREATE TRIGGER user_sessions_active_user BEFORE INSERT OR UPDATE OF user_id ON user_sessions FOR EACH ROW EXECUTE FUNCTION require_active_user();
@@ -653,6 +654,7 @@ CREATE TABLE api_keys (
     CONSTRAINT api_keys_revocation_whole CHECK ((revoked_at IS NULL) = (revoked_reason IS NULL))
 );
 CREATE INDEX api_keys_user_idx ON api_keys (user_id, id);
+CREATE INDEX api_keys_live_idx ON api_keys (user_id) WHERE revoked_at IS NULL;
 CREATE TRIGGER api_keys_active_user BEFORE INSERT OR UPDATE OF user_id ON api_keys FOR EACH ROW EXECUTE FUNCTION require_active_user();
 COMMENT ON TABLE api_keys IS 'Keys by which programs act for a user; stored as hashes only';
 COMMENT ON COLUMN api_keys.id IS 'UUIDv7';

@@ -403,6 +403,8 @@ ALTER TABLE user_sessions ADD CONSTRAINT user_sessions_replacement_ends CHECK (r
 -- squawk-ignore constraint-missing-not-valid
 ALTER TABLE user_sessions ADD CONSTRAINT user_sessions_reason_length CHECK (length(revoked_reason) BETWEEN 1 AND 200);
 -- squawk-ignore require-concurrent-index-creation
+CREATE INDEX user_sessions_live_idx ON user_sessions (user_id) WHERE revoked_at IS NULL;
+-- squawk-ignore require-concurrent-index-creation
 CREATE INDEX user_sessions_family_idx ON user_sessions (family_id);
 -- squawk-ignore require-concurrent-index-creation
 CREATE INDEX user_sessions_expiry_idx ON user_sessions (expires_at);
@@ -432,6 +434,7 @@ CREATE TABLE api_keys (
     CONSTRAINT api_keys_revocation_whole CHECK ((revoked_at IS NULL) = (revoked_reason IS NULL))
 );
 CREATE INDEX api_keys_user_idx ON api_keys (user_id, id);
+CREATE INDEX api_keys_live_idx ON api_keys (user_id) WHERE revoked_at IS NULL;
 CREATE TRIGGER api_keys_active_user BEFORE INSERT OR UPDATE OF user_id ON api_keys FOR EACH ROW EXECUTE FUNCTION require_active_user();
 COMMENT ON TABLE api_keys IS 'Keys by which programs act for a user; stored as hashes only';
 COMMENT ON COLUMN api_keys.id IS 'UUIDv7';

@@ -105,12 +105,18 @@ class Access:
         else:
             view = await self._sessions.validate(token)
             caller = Caller(view.actor, address, token, view)
-        user = str(caller.actor.user_id)
+        await self._count_user(request, str(caller.actor.user_id))
+        return caller
+
+    async def refresher(self, request: Request, token: str) -> None:
+        """Whoever shows a token that may be good for a refresh alone, from wherever."""
+        await self._count_user(request, str(await self._sessions.owner_of(token)))
+
+    async def _count_user(self, request: Request, user: str) -> None:
         limits = [(self._by_user, user)]
         if request.method not in READING:
             limits.append((self._by_write, f"{user} {_route_of(request)}"))
         await self._count(request, *limits)
-        return caller
 
     async def _count(self, request: Request, *limits: tuple[RateLimit, str]) -> None:
         if not self._limited:

@@ -100,9 +100,9 @@ async def show_session(caller: Calling) -> Response:
 @router.post("/session/refresh", tags=["sessions"], dependencies=[Depends(bearer)], **documented(NewSession))
 async def refresh_session(request: Request, db: Db, address: Visiting) -> Response:
     """A new token in the place of the old one, which ends. Also for a session that must be renewed."""
-    return json_answer(
-        await SessionService(db).refresh(_token_of(request), device=_device_of(request), address=address)
-    )
+    token = _token_of(request)
+    await request.app.state.access.refresher(request, token)
+    return json_answer(await SessionService(db).refresh(token, device=_device_of(request), address=address))
 
 
 @router.post("/session/reauthenticate", tags=["sessions"], **documented(NewSession))

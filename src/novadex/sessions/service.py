@@ -207,6 +207,16 @@ class SessionService:
         metrics.sessions_refused.labels("revoked").inc()
         raise _ended()
 
+    async def owner_of(self, token: str) -> UUID:
+        """Whose token it is, also where it is good for a refresh alone, or for nothing any more.
+
+        Raises ``NotAuthenticatedError`` for what is no token of a session.
+        """
+        found = await self._store.cache.get(hash_of(check_form(token, TOKEN_START)).hex())
+        if found is None:
+            raise not_authenticated()
+        return found.user_id
+
     async def refresh(self, token: str, *, device: str | None = None, address: str | None = None) -> NewSession:
         """A new token in the place of the old one, which ends. The absolute end stays.
 

@@ -550,6 +550,19 @@ async def test_writes_sign_ins_addresses_and_keys_have_limits_of_their_own(conne
         assert codes[-1] == 429, "guesses count too"
 
 
+async def test_refreshes_are_counted_by_user_wherever_they_come_from(connect: Connect):
+    async with connect(rate_limit_write_per_minute=3, trusted_proxies="127.0.0.0/8") as (client, db):
+        token, _ = await token_of(db, "user")
+        codes = []
+        for number in range(5):
+            headers = {**by(token), "X-Forwarded-For": f"192.0.2.{number}"}
+            answer = await client.post("/api/session/refresh", headers=headers)
+            codes.append(answer.status_code)
+            token = answer.json()["token"] if answer.status_code == 200 else token
+        assert codes == [200] * 3 + [429] * 2
+        assert (await client.get("/api/session", headers=by(token))).status_code == 200, "it was not used up"
+
+
 @pytest.mark.parametrize("path", ["/api/sign-in", "/api/orders", "/api/users/me/wallets", "/api/pools"])
 async def test_what_is_no_json_counts_too(connect: Connect, path: str):
     async with connect(rate_limit_address_per_minute=3) as (client, _):

@@ -241,6 +241,7 @@ REQUIRED_ELSEWHERE = {
 }
 FOR_EVERYBODY = {
     "SessionService.validate": "shows a token, which is the proof",
+    "SessionService.owner_of": "shows a token",
     "SessionService.refresh": "shows a token",
     "SessionService.revoke_token": "shows a token",
     "SessionService.require_recent": "looks at a session that was validated",
