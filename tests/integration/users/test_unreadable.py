@@ -32,7 +32,7 @@ async def unreadable(
     holder = wallet("evm").address
     async with fresh_databases.connection() as db:
         user = await UserService(db).create_user(PERSON, wallet_address=holder)
-    there = {"cache": cache_url, "sessions": sessions_url, "sign_in_domain": DOMAIN}
+    there: dict[str, Any] = {"cache": cache_url, "sessions": sessions_url, "sign_in_domain": DOMAIN}
     connection = fresh_databases.connection(**there)
     if request.param == "damaged":
         with psycopg.connect(fresh_databases.main_url(None), autocommit=True) as superuser:
