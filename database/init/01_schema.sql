@@ -235,9 +235,10 @@ INSERT INTO permissions (name, description) VALUES
     ('sessions.read_any', 'See sessions of others'),
     ('sessions.revoke_own', 'End one''s own sessions'),
     ('sessions.revoke_any', 'End sessions of others'),
-    ('api_keys.manage_own', 'Make, rotate and revoke one''s own API keys'),
+    ('api_keys.manage_own', 'Make and rotate one''s own API keys'),
     ('api_keys.read_own', 'See one''s own API keys'),
     ('api_keys.read_any', 'See API keys of others, never their secrets'),
+    ('api_keys.revoke_own', 'Revoke one''s own API keys'),
     ('api_keys.revoke_any', 'Revoke API keys of others'),
     ('markets.manage', 'Add assets and markets'),
     ('trades.create_own', 'Record one''s own trades'),
@@ -254,21 +255,21 @@ INSERT INTO role_permissions (role, permission)
 SELECT role, permission
 FROM (VALUES
     ('user', ARRAY['users.read_own', 'users.update_own', 'users.deactivate_own', 'users.erase_own', 'wallets.manage_own',
-                   'sessions.read_own', 'sessions.revoke_own', 'api_keys.read_own', 'trades.read_own']),
+                   'sessions.read_own', 'sessions.revoke_own', 'api_keys.read_own', 'api_keys.revoke_own', 'trades.read_own']),
     ('trader', ARRAY['users.read_own', 'users.update_own', 'users.deactivate_own', 'users.erase_own', 'wallets.manage_own',
-                     'sessions.read_own', 'sessions.revoke_own', 'api_keys.read_own', 'api_keys.manage_own',
+                     'sessions.read_own', 'sessions.revoke_own', 'api_keys.read_own', 'api_keys.revoke_own', 'api_keys.manage_own',
                      'trades.read_own', 'trades.create_own']),
     ('market_maker', ARRAY['users.read_own', 'users.update_own', 'users.deactivate_own', 'users.erase_own', 'wallets.manage_own',
-                           'sessions.read_own', 'sessions.revoke_own', 'api_keys.read_own', 'api_keys.manage_own',
+                           'sessions.read_own', 'sessions.revoke_own', 'api_keys.read_own', 'api_keys.revoke_own', 'api_keys.manage_own',
                            'trades.read_own', 'trades.create_own']),
     ('support', ARRAY['users.read_own', 'users.update_own', 'users.read_any', 'sessions.read_own', 'sessions.revoke_own',
-                      'sessions.read_any', 'sessions.revoke_any', 'api_keys.read_own', 'api_keys.read_any',
+                      'sessions.read_any', 'sessions.revoke_any', 'api_keys.read_own', 'api_keys.revoke_own', 'api_keys.read_any',
                       'api_keys.revoke_any', 'trades.read_own', 'trades.read_any']),
     ('auditor', ARRAY['users.read_own', 'users.update_own', 'users.read_any', 'sessions.read_own', 'sessions.revoke_own',
-                      'sessions.read_any', 'api_keys.read_own', 'api_keys.read_any', 'trades.read_own', 'trades.read_any',
+                      'sessions.read_any', 'api_keys.read_own', 'api_keys.revoke_own', 'api_keys.read_any', 'trades.read_own', 'trades.read_any',
                       'roles.read', 'audit.read', 'audit.verify']),
     ('operator', ARRAY['users.read_own', 'users.update_own', 'users.read_any', 'sessions.read_own', 'sessions.revoke_own',
-                       'sessions.read_any', 'sessions.revoke_any', 'api_keys.read_own', 'api_keys.read_any',
+                       'sessions.read_any', 'sessions.revoke_any', 'api_keys.read_own', 'api_keys.revoke_own', 'api_keys.read_any',
                        'api_keys.revoke_any', 'trades.read_own', 'trades.read_any', 'markets.manage', 'roles.read',
                        'audit.verify', 'keys.rotate', 'cache.manage'])
 ) AS given (role, allowed), unnest(allowed) AS permission
@@ -611,6 +612,7 @@ CREATE TABLE user_sessions (
     CONSTRAINT user_sessions_revocation_whole CHECK ((revoked_at IS NULL) = (revoked_reason IS NULL))
 );
 CREATE INDEX user_sessions_user_idx ON user_sessions (user_id);
+CREATE INDEX user_sessions_live_idx ON user_sessions (user_id) WHERE revoked_at IS NULL;
 CREATE INDEX user_sessions_family_idx ON user_sessions (family_id);
 CREATE INDEX user_sessions_expiry_idx ON user_sessions (expires_at);
 CREATE TRIGGER user_sessions_active_user BEFORE INSERT OR UPDATE OF user_id ON user_sessions FOR EACH ROW EXECUTE FUNCTION require_active_user();
@@ -652,6 +654,7 @@ CREATE TABLE api_keys (
     CONSTRAINT api_keys_revocation_whole CHECK ((revoked_at IS NULL) = (revoked_reason IS NULL))
 );
 CREATE INDEX api_keys_user_idx ON api_keys (user_id, id);
+CREATE INDEX api_keys_live_idx ON api_keys (user_id) WHERE revoked_at IS NULL;
 CREATE TRIGGER api_keys_active_user BEFORE INSERT OR UPDATE OF user_id ON api_keys FOR EACH ROW EXECUTE FUNCTION require_active_user();
 COMMENT ON TABLE api_keys IS 'Keys by which programs act for a user; stored as hashes only';
 COMMENT ON COLUMN api_keys.id IS 'UUIDv7';

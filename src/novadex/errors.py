@@ -15,6 +15,7 @@
      |       |   +- RenewalNeededError      the rights changed: refresh the session
      |       +- ReauthenticationNeededError the last sign-in is too long ago for this action
      |       +- PermissionDeniedError   known, but not allowed
+     |       +- SignInOffError          nobody signs in with a wallet here
      +- UnavailableError          a server does not answer; trying again can help
      |   +- OverloadedError       a bounded queue is full
      |   +- RateLimitedError      too many calls in a window of time
@@ -141,6 +142,12 @@ class PermissionDeniedError(AccessError):
     """The caller is known, and may not do this."""
 
     code = "PERMISSION_DENIED"
+
+
+class SignInOffError(AccessError):
+    """Signing in with a wallet is off at this venue."""
+
+    code = "SIGN_IN_OFF"
 
 
 class UnavailableError(NovaDexError):

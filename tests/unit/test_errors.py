@@ -32,6 +32,7 @@ CODES = {
     "RenewalNeededError": ("RENEWAL_NEEDED", False),
     "ReauthenticationNeededError": ("REAUTHENTICATION_NEEDED", False),
     "PermissionDeniedError": ("PERMISSION_DENIED", False),
+    "SignInOffError": ("SIGN_IN_OFF", False),
     "UnavailableError": ("UNAVAILABLE", True),
     "OverloadedError": ("OVERLOADED", True),
     "RateLimitedError": ("RATE_LIMITED", True),

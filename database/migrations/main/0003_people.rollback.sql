@@ -71,6 +71,7 @@ ALTER TABLE user_sessions
     DROP COLUMN must_renew,
     DROP COLUMN replaced_by,
     DROP CONSTRAINT user_sessions_reason_length;
+DROP INDEX user_sessions_live_idx;
 DROP INDEX user_sessions_family_idx;
 DROP INDEX users_role_idx;
 DROP INDEX users_status_idx;

@@ -77,9 +77,10 @@ INSERT INTO permissions (name, description) VALUES
     ('sessions.read_any', 'See sessions of others'),
     ('sessions.revoke_own', 'End one''s own sessions'),
     ('sessions.revoke_any', 'End sessions of others'),
-    ('api_keys.manage_own', 'Make, rotate and revoke one''s own API keys'),
+    ('api_keys.manage_own', 'Make and rotate one''s own API keys'),
     ('api_keys.read_own', 'See one''s own API keys'),
     ('api_keys.read_any', 'See API keys of others, never their secrets'),
+    ('api_keys.revoke_own', 'Revoke one''s own API keys'),
     ('api_keys.revoke_any', 'Revoke API keys of others'),
     ('markets.manage', 'Add assets and markets'),
     ('trades.create_own', 'Record one''s own trades'),
@@ -96,21 +97,21 @@ INSERT INTO role_permissions (role, permission)
 SELECT role, permission
 FROM (VALUES
     ('user', ARRAY['users.read_own', 'users.update_own', 'users.deactivate_own', 'users.erase_own', 'wallets.manage_own',
-                   'sessions.read_own', 'sessions.revoke_own', 'api_keys.read_own', 'trades.read_own']),
+                   'sessions.read_own', 'sessions.revoke_own', 'api_keys.read_own', 'api_keys.revoke_own', 'trades.read_own']),
     ('trader', ARRAY['users.read_own', 'users.update_own', 'users.deactivate_own', 'users.erase_own', 'wallets.manage_own',
-                     'sessions.read_own', 'sessions.revoke_own', 'api_keys.read_own', 'api_keys.manage_own',
+                     'sessions.read_own', 'sessions.revoke_own', 'api_keys.read_own', 'api_keys.revoke_own', 'api_keys.manage_own',
                      'trades.read_own', 'trades.create_own']),
     ('market_maker', ARRAY['users.read_own', 'users.update_own', 'users.deactivate_own', 'users.erase_own', 'wallets.manage_own',
-                           'sessions.read_own', 'sessions.revoke_own', 'api_keys.read_own', 'api_keys.manage_own',
+                           'sessions.read_own', 'sessions.revoke_own', 'api_keys.read_own', 'api_keys.revoke_own', 'api_keys.manage_own',
                            'trades.read_own', 'trades.create_own']),
     ('support', ARRAY['users.read_own', 'users.update_own', 'users.read_any', 'sessions.read_own', 'sessions.revoke_own',
-                      'sessions.read_any', 'sessions.revoke_any', 'api_keys.read_own', 'api_keys.read_any',
+                      'sessions.read_any', 'sessions.revoke_any', 'api_keys.read_own', 'api_keys.revoke_own', 'api_keys.read_any',
                       'api_keys.revoke_any', 'trades.read_own', 'trades.read_any']),
     ('auditor', ARRAY['users.read_own', 'users.update_own', 'users.read_any', 'sessions.read_own', 'sessions.revoke_own',
-                      'sessions.read_any', 'api_keys.read_own', 'api_keys.read_any', 'trades.read_own', 'trades.read_any',
+                      'sessions.read_any', 'api_keys.read_own', 'api_keys.revoke_own', 'api_keys.read_any', 'trades.read_own', 'trades.read_any',
                       'roles.read', 'audit.read', 'audit.verify']),
     ('operator', ARRAY['users.read_own', 'users.update_own', 'users.read_any', 'sessions.read_own', 'sessions.revoke_own',
-                       'sessions.read_any', 'sessions.revoke_any', 'api_keys.read_own', 'api_keys.read_any',
+                       'sessions.read_any', 'sessions.revoke_any', 'api_keys.read_own', 'api_keys.revoke_own', 'api_keys.read_any',
                        'api_keys.revoke_any', 'trades.read_own', 'trades.read_any', 'markets.manage', 'roles.read',
                        'audit.verify', 'keys.rotate', 'cache.manage'])
 ) AS given (role, allowed), unnest(allowed) AS permission
@@ -402,6 +403,8 @@ ALTER TABLE user_sessions ADD CONSTRAINT user_sessions_replacement_ends CHECK (r
 -- squawk-ignore constraint-missing-not-valid
 ALTER TABLE user_sessions ADD CONSTRAINT user_sessions_reason_length CHECK (length(revoked_reason) BETWEEN 1 AND 200);
 -- squawk-ignore require-concurrent-index-creation
+CREATE INDEX user_sessions_live_idx ON user_sessions (user_id) WHERE revoked_at IS NULL;
+-- squawk-ignore require-concurrent-index-creation
 CREATE INDEX user_sessions_family_idx ON user_sessions (family_id);
 -- squawk-ignore require-concurrent-index-creation
 CREATE INDEX user_sessions_expiry_idx ON user_sessions (expires_at);
@@ -431,6 +434,7 @@ CREATE TABLE api_keys (
     CONSTRAINT api_keys_revocation_whole CHECK ((revoked_at IS NULL) = (revoked_reason IS NULL))
 );
 CREATE INDEX api_keys_user_idx ON api_keys (user_id, id);
+CREATE INDEX api_keys_live_idx ON api_keys (user_id) WHERE revoked_at IS NULL;
 CREATE TRIGGER api_keys_active_user BEFORE INSERT OR UPDATE OF user_id ON api_keys FOR EACH ROW EXECUTE FUNCTION require_active_user();
 COMMENT ON TABLE api_keys IS 'Keys by which programs act for a user; stored as hashes only';
 COMMENT ON COLUMN api_keys.id IS 'UUIDv7';

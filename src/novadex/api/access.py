@@ -8,6 +8,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from novadex.api_keys.service import KEY_START, ApiKeyService
@@ -19,7 +20,9 @@ from novadex.sessions.records import SessionView
 from novadex.sessions.service import SessionService
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from starlette.responses import Response
 
     from novadex.storage.connection import DatabaseConnection
 
@@ -73,26 +76,25 @@ class Access:
         self._by_sign_in = RateLimit("sign-in", settings.rate_limit_sign_in_per_minute)
         self._by_site = RateLimit("sign-in-site", settings.rate_limit_sign_in_per_minute * SITE_SHARE)
 
+    async def arrived(self, request: Request) -> None:
+        """Somebody sent something."""
+        await self._count(request, (self._by_address, network_of(self.address_of(request))))
+
     async def visitor(self, request: Request) -> str | None:
         """The network address of somebody who need not say who they are."""
         address = self.address_of(request)
         network = network_of(address)
         route = _route_of(request)
-        limits = [(self._by_address, network), (self._by_sign_in, f"{network} {route}")]
+        limits = [(self._by_sign_in, f"{network} {route}")]
         site = network_of(address, IPV6_SITE_PREFIX)
         if site != network:
             limits.append((self._by_site, f"{site} {route}"))
         await self._count(request, *limits)
         return address
 
-    async def looker(self, request: Request) -> None:
-        """Somebody who looks at what everybody may see."""
-        await self._count(request, (self._by_address, network_of(self.address_of(request))))
-
     async def caller(self, request: Request, credentials: HTTPAuthorizationCredentials | None) -> Caller:
         """Whoever the token or key of a request stands for. Raises ``NotAuthenticatedError``."""
         address = self.address_of(request)
-        await self._count(request, (self._by_address, network_of(address)))
         if credentials is None:
             raise not_authenticated()
         token = credentials.credentials
@@ -103,12 +105,18 @@ class Access:
         else:
             view = await self._sessions.validate(token)
             caller = Caller(view.actor, address, token, view)
-        user = str(caller.actor.user_id)
+        await self._count_user(request, str(caller.actor.user_id))
+        return caller
+
+    async def refresher(self, request: Request, token: str) -> None:
+        """Whoever shows a token that may be good for a refresh alone, from wherever."""
+        await self._count_user(request, str(await self._sessions.owner_of(token)))
+
+    async def _count_user(self, request: Request, user: str) -> None:
         limits = [(self._by_user, user)]
         if request.method not in READING:
             limits.append((self._by_write, f"{user} {_route_of(request)}"))
         await self._count(request, *limits)
-        return caller
 
     async def _count(self, request: Request, *limits: tuple[RateLimit, str]) -> None:
         if not self._limited:
@@ -141,6 +149,20 @@ class Access:
     def _trusts(self, address: str) -> bool:
         parsed = ip_address(address)
         return any(parsed in network for network in self._trusted)
+
+
+class CountedRoute(APIRoute):
+    """A route whose requests are counted by address as they arrive: FastAPI reads a body, and refuses what is no
+    JSON, before it asks any dependency who sent it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def counted(request: Request) -> Response:
+            await request.app.state.access.arrived(request)
+            return await handle(request)
+
+        return counted
 
 
 def whose(caller: Caller, user_id: str | None) -> str:
@@ -204,10 +226,6 @@ async def _visitor(request: Request) -> str | None:
     return await request.app.state.access.visitor(request)
 
 
-async def _looker(request: Request) -> None:
-    await request.app.state.access.looker(request)
-
-
 async def _caller(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 ) -> Caller:
@@ -219,7 +237,6 @@ def _database(request: Request) -> DatabaseConnection:
 
 
 Visiting = Annotated[str | None, Depends(_visitor)]
-Looking = Annotated[None, Depends(_looker)]
 Calling = Annotated[Caller, Depends(_caller)]
 Db = Annotated[Any, Depends(_database)]
 """The ``DatabaseConnection`` of the program."""

@@ -47,6 +47,13 @@ STATUS_OF: tuple[tuple[type[NovaDexError], HTTPStatus], ...] = (
     (UnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 
+OF_SERVERS = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+FAILED = "The request failed for a reason that is in the server's log."
+NO_ANSWER = "A server that this needs does not answer in time."
+TRY_AGAIN = (
+    "What was sent may or may not have been carried out. Try again; what was sent with an id, with the same id."
+)
+
 log = structlog.get_logger("novadex.http")
 
 
@@ -81,10 +88,17 @@ def error_answer(
 
 
 async def answer_known_error(_: Request, error: NovaDexError) -> Response:
-    """An error of NovaDex: its code, message and hint."""
+    """An error of NovaDex: its code, message and hint. What is of the machines behind it (paths, hosts, roles) is for
+    the log alone."""
     status = next((status for kind, status in STATUS_OF if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("request failed", code=error.code, error=error.message)
+        log.error("request failed", code=error.code, error=mask_secrets(str(error)))
+        return error_answer(status, error.code, FAILED)
+    if status in OF_SERVERS and error.__cause__ is not None:  # it says what the server or its driver said
+        log.warning("request failed", code=error.code, error=mask_secrets(str(error)))
+        return error_answer(
+            status, error.code, NO_ANSWER, hint=TRY_AGAIN, retryable=error.retryable, headers=_headers_of(error)
+        )
     document = error.as_dict()
     document["message"] = mask_secrets(document["message"])
     document["details"] = {name: mask_secrets(value) for name, value in document["details"].items()}
@@ -118,9 +132,7 @@ async def answer_http_error(request: Request, error: HTTPException) -> Response:
 
 def answer_unknown_error() -> Response:
     """For what nobody foresaw: the answer tells nothing of it."""
-    return error_answer(
-        HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL", "The request failed for a reason that is in the server's log."
-    )
+    return error_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL", FAILED)
 
 
 ERROR_HANDLERS: Handlers = {

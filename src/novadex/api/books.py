@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from novadex.api.access import Db, Looking
+from novadex.api.access import CountedRoute, Db
 from novadex.api.answers import json_answer
 from novadex.book.service import DEPTH_DEFAULT, DEPTH_MAX, BookService
 
-router = APIRouter(prefix="/api", default_response_class=Response)
+router = APIRouter(prefix="/api", default_response_class=Response, route_class=CountedRoute)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class BookShown:
 
 @router.get("/markets/{symbol:path}/book", tags=["markets"], responses={200: {"model": BookShown}})
 async def show_book(
-    symbol: str, db: Db, _: Looking, depth: Annotated[int, Query(ge=0, le=DEPTH_MAX)] = DEPTH_DEFAULT
+    symbol: str, db: Db, depth: Annotated[int, Query(ge=0, le=DEPTH_MAX)] = DEPTH_DEFAULT
 ) -> Response:
     """The best levels of a market, such as BTC/USDT; depth 0: all of them. Anybody may see them."""
     book = await BookService(db).get_book(symbol, depth)

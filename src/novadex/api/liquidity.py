@@ -10,13 +10,13 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from novadex.api import bodies
-from novadex.api.access import Calling, Db, whose
+from novadex.api.access import Calling, CountedRoute, Db, whose
 from novadex.api.answers import documented, json_answer
 from novadex.liquidity.records import LiquidityEvent, LiquidityPosition, LiquidityValue, Pool, PoolSnapshot
 from novadex.liquidity.service import LiquidityService
 from novadex.trading.records import Page
 
-router = APIRouter(prefix="/api", default_response_class=Response)
+router = APIRouter(prefix="/api", default_response_class=Response, route_class=CountedRoute)
 COUNTED = frozenset({"liquidity", "net_amount0", "net_amount1", "in_amount0", "in_amount1"})
 """Fields of up to 256 bits, of which a JSON number keeps 53."""
 

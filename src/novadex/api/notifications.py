@@ -9,14 +9,16 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from novadex.api import bodies
-from novadex.api.access import Caller, Calling, Db, whose
+from novadex.api.access import Caller, Calling, CountedRoute, Db, whose
 from novadex.api.answers import documented, json_answer
 from novadex.api.people import NO_CONTENT, nothing, recent_actor
 from novadex.notifications.records import NewWebhook, Notification, Preference, PriceAlert, Webhook
 from novadex.notifications.service import NotificationService
 from novadex.trading.records import Page
 
-router = APIRouter(prefix="/api/notifications", tags=["notifications"], default_response_class=Response)
+router = APIRouter(
+    prefix="/api/notifications", tags=["notifications"], default_response_class=Response, route_class=CountedRoute
+)
 
 
 def _of(db: Any, caller: Caller) -> tuple[NotificationService, str]:

@@ -9,13 +9,13 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from novadex.api import bodies
-from novadex.api.access import Caller, Calling, Db
+from novadex.api.access import Caller, Calling, CountedRoute, Db
 from novadex.api.answers import documented, json_answer
 from novadex.trading.orders.records import Order, OrderEvent
 from novadex.trading.records import Page
 from novadex.trading.service import TradingService
 
-router = APIRouter(prefix="/api/orders", default_response_class=Response, tags=["orders"])
+router = APIRouter(prefix="/api/orders", default_response_class=Response, tags=["orders"], route_class=CountedRoute)
 
 
 def _trading(db: Any, caller: Caller) -> TradingService:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from novadex.api import bodies
-from novadex.api.access import Caller, Calling, Db, Visiting, bearer, whose
+from novadex.api.access import Caller, Calling, CountedRoute, Db, Visiting, bearer, whose
 from novadex.api.answers import documented, json_answer
 from novadex.api_keys.records import ApiKeyPage, NewApiKey
 from novadex.api_keys.service import ApiKeyService
@@ -23,7 +23,7 @@ from novadex.users.records import User, UserPage
 from novadex.users.service import UserService
 
 NO_CONTENT = HTTPStatus.NO_CONTENT
-router = APIRouter(prefix="/api", default_response_class=Response)
+router = APIRouter(prefix="/api", default_response_class=Response, route_class=CountedRoute)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +100,9 @@ async def show_session(caller: Calling) -> Response:
 @router.post("/session/refresh", tags=["sessions"], dependencies=[Depends(bearer)], **documented(NewSession))
 async def refresh_session(request: Request, db: Db, address: Visiting) -> Response:
     """A new token in the place of the old one, which ends. Also for a session that must be renewed."""
-    return json_answer(
-        await SessionService(db).refresh(_token_of(request), device=_device_of(request), address=address)
-    )
+    token = _token_of(request)
+    await request.app.state.access.refresher(request, token)
+    return json_answer(await SessionService(db).refresh(token, device=_device_of(request), address=address))
 
 
 @router.post("/session/reauthenticate", tags=["sessions"], **documented(NewSession))

@@ -8,14 +8,14 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from novadex.api import bodies
-from novadex.api.access import Calling, Db, whose
+from novadex.api.access import Calling, CountedRoute, Db, whose
 from novadex.api.answers import documented, json_answer
 from novadex.portfolio.records import Closing, Holding, Lot, Position, Snapshot, Transfer
 from novadex.portfolio.service import PortfolioService
 from novadex.portfolio.transfers import TransferService
 from novadex.trading.records import Page
 
-router = APIRouter(prefix="/api", default_response_class=Response)
+router = APIRouter(prefix="/api", default_response_class=Response, route_class=CountedRoute)
 
 
 @router.get("/portfolio", tags=["portfolio"], **documented(Snapshot))

@@ -13,13 +13,14 @@ class ApiKey:
 
     id: UUID
     user_id: UUID
-    name: str
+    name: str | None
+    """What the user calls it; None where the caller may not see personal data of the user."""
     key_start: str
     """The first characters of the key, to tell keys apart."""
     permissions: list[str]
     """What it may do, as far as the role of its user may."""
-    allowed_addresses: list[str]
-    """Networks that it may be used from; none: all."""
+    allowed_addresses: list[str] | None
+    """Networks that it may be used from; an empty list: all. None where the caller may not see them."""
     created_at: datetime
     expires_at: datetime
     last_used_at: datetime | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -18,6 +19,7 @@ from novadex.audit.acts import record_look
 from novadex.errors import AccessError, ConflictError, NotFoundError, PermissionDeniedError, ValidationError
 from novadex.ids import parse_id
 from novadex.roles.actor import SERVICE, Actor, act_as
+from novadex.roles.reasons import check_reason
 from novadex.roles.roles import NO_PERMISSIONS, Roles
 from novadex.roles.tokens import Randomness, cache_key_of, check_form, hash_of, make_token, not_authenticated
 from novadex.storage.connection import DatabaseConnection
@@ -35,11 +37,12 @@ MAPPED_BITS = 96
 LIFE_DAYS, LIFE_DAYS_MAX = 90, 366
 OVERLAP_S, OVERLAP_S_MAX = 86_400, 7 * 86_400
 """How long a key lives on beside the one that takes its place."""
-REASON_LENGTH_MAX = 200
 DAY_S = 86_400
 NOT_BY_KEY = frozenset(
     {
         "api_keys.manage_own",
+        "api_keys.revoke_any",
+        "api_keys.revoke_own",
         "keys.rotate",
         "sessions.create_any",
         "users.change_role",
@@ -151,14 +154,17 @@ class ApiKeyService:
         return actor
 
     async def list(self, user_id: UUID | str, *, limit: int = 100, cursor: str | None = None) -> ApiKeyPage:
-        """A page of the keys of a user, the newest first, those that ended too."""
+        """A page of the keys of a user, the newest first, those that ended too; to staff that sees no personal data
+        (``users.read_personal``) without their names and networks."""
         user = parse_id(user_id, "user_id")
         self._actor.require_for(user, "api_keys.read_own", "api_keys.read_any")
         if type(limit) is not int or not 1 <= limit <= 1_000:
             raise ValidationError(f"limit must be 1 to 1000, got {limit!r}.", field="limit")
         above = parse_id(cursor, "cursor") if cursor is not None else _LAST_ID
         await record_look(self._db, self._actor, "api_keys.listed", user)
-        keys = await self._db.main.made(ApiKey, QUERIES.keys_of_user, (user, above, limit + 1))
+        keys = await self._db.main.made(ApiKey, QUERIES.keys_of_user, (user, above, limit + 1), read_only=True)
+        if not self._actor.sees_personal_of(user):
+            keys = [replace(key, name=None, allowed_addresses=None) for key in keys]
         return ApiKeyPage(keys[:limit], str(keys[limit - 1].id) if len(keys) > limit else None)
 
     async def rotate(self, key_id: UUID | str, *, overlap_s: int = OVERLAP_S) -> NewApiKey:
@@ -207,13 +213,11 @@ class ApiKeyService:
         return NewApiKey(key, made)
 
     async def revoke(self, key_id: UUID | str, *, reason: str = "revoked") -> None:
-        """End a key: one's own, or with ``api_keys.revoke_any`` anybody's. It is refused everywhere within 250 ms."""
+        """End a key: one's own, whatever one's role has become (``api_keys.revoke_own``), or with
+        ``api_keys.revoke_any`` anybody's. It is refused everywhere within 250 ms."""
         wanted = parse_id(key_id, "key_id")
-        owner = self._owner_or_anybody("api_keys.manage_own", "api_keys.revoke_any")
-        if not isinstance(reason, str) or not 1 <= len(reason) <= REASON_LENGTH_MAX or not reason.isprintable():
-            raise ValidationError(
-                f"reason must be 1 to {REASON_LENGTH_MAX} characters that can be printed.", field="reason"
-            )
+        owner = self._owner_or_anybody("api_keys.revoke_own", "api_keys.revoke_any")
+        reason = check_reason(reason)
         async with self._db.transaction() as session:
             await act_as(session, self._actor)
             ended = await session.query(QUERIES.revoke_key, (wanted, owner, reason))

@@ -94,4 +94,4 @@ class ApiKeyStore:
         await self._last_use.close()
 
     async def _load(self, key: str) -> Loaded:
-        return single(await self._db.main.query(QUERIES.key_by_hash, (key,)))
+        return single(await self._db.main.query(QUERIES.key_by_hash, (key,), read_only=True))

@@ -69,7 +69,7 @@ def list_keys(
         return
     for key in page.items:
         state = f"revoked ({key.revoked_reason})" if key.revoked_at else f"until {key.expires_at:%Y-%m-%d}"
-        print(f"{key.id}  {key.key_start}...  {state:<24}  {key.name}  {', '.join(key.permissions)}")
+        print(f"{key.id}  {key.key_start}...  {state:<24}  {key.name or '-'}  {', '.join(key.permissions)}")
     if page.next:
         say(f"More: --cursor {page.next}")
 

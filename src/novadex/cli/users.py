@@ -298,14 +298,9 @@ async def _id_of(service: UserService, user: str) -> UUID:
 
 async def user_id_of(db: DatabaseConnection, actor: Actor, who: str) -> UUID:
     """The id of the user whom a command names; an id as it stands."""
-    from uuid import UUID
-
     from novadex.users.service import UserService
 
-    try:
-        return UUID(who)
-    except ValueError:
-        return (await _find(UserService(db, actor=actor), who)).id
+    return await _id_of(UserService(db, actor=actor), who)
 
 
 async def _find(service: UserService, user: str) -> User:

@@ -85,13 +85,23 @@ def add_key(path: Path, *, above: int = 0, randomness: Callable[[int], bytes] = 
 def remove_key(path: Path, version: int) -> None:
     """Take a key out of the file; the newest stays."""
     with _locked(path):
-        found = _read(path)
-        versions = [entry.version for entry in found.keys]
-        if version not in versions:
-            raise NotFoundError(f"{path} has no master key {version}.", hint=f"It has {_list(versions)}.")
-        if version == max(versions):
-            raise ConflictError(f"Master key {version} is the newest.", hint="Rotate first: novadex keys rotate")
-        _write(path, KeyFile(FILE_FORMAT, tuple(entry for entry in found.keys if entry.version != version)))
+        _write(path, _without(path, version))
+
+
+def check_removal(path: Path, version: int) -> None:
+    """Raise what ``remove_key`` would, and change nothing."""
+    with _locked(path):
+        _without(path, version)
+
+
+def _without(path: Path, version: int) -> KeyFile:
+    found = _read(path)
+    versions = [entry.version for entry in found.keys]
+    if version not in versions:
+        raise NotFoundError(f"{path} has no master key {version}.", hint=f"It has {_list(versions)}.")
+    if version == max(versions):
+        raise ConflictError(f"Master key {version} is the newest.", hint="Rotate first: novadex keys rotate")
+    return KeyFile(FILE_FORMAT, tuple(entry for entry in found.keys if entry.version != version))
 
 
 def _read(path: Path) -> KeyFile:

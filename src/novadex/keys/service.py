@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from novadex.audit.acts import record_act
 from novadex.errors import ConflictError, NotFoundError
-from novadex.keys.master_key_file import remove_key
+from novadex.keys.master_key_file import check_removal, remove_key
 from novadex.keys.master_keys import MasterKeys, compare_with_database, load_master_keys
 from novadex.keys.rotation import SQL, Rotation, RotationProgress, RotationReport
 from novadex.roles.actor import SERVICE, Actor, act_as
@@ -108,6 +108,8 @@ class KeyService:
             )
         if masters.from_file is None:
             return Forgotten(version, row.retired_at, None)
+        # Written down before it is done, and what is refused is not written down as done.
+        await asyncio.to_thread(check_removal, masters.from_file, version)
         await self._record("keys.forgotten", version)
         await asyncio.to_thread(remove_key, masters.from_file, version)
         return Forgotten(version, row.retired_at, str(masters.from_file))

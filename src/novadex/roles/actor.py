@@ -49,6 +49,10 @@ class Actor:
     def may(self, permission: str) -> bool:
         return self.trusted or permission in self.permissions
 
+    def sees_personal_of(self, owner: UUID) -> bool:
+        """Whether what is personal of this user is for the actor's eyes."""
+        return owner == self.user_id or self.may("users.read_personal")
+
     def require(self, permission: str) -> None:
         """Raise ``PermissionDeniedError`` unless the actor may do it."""
         if not self.may(permission):

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from novadex.cache.cache import Cache, Caches, Loaded
-from novadex.errors import NotFoundError
+from novadex.errors import NotFoundError, PermissionDeniedError
 from novadex.storage.queries import load_queries
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from novadex.roles.actor import Actor
     from novadex.storage.connection import DatabaseConnection
 
 QUERIES = load_queries(Path(__file__).with_suffix(".sql"))
 ALL = "all"
+OWN = "_own"
+"""How the names of permissions end that are for one's own records."""
 NO_PERMISSIONS: frozenset[str] = frozenset()
 
 
@@ -58,6 +62,18 @@ class Roles:
         as long as nothing changed."""
         return self._cache.peek(ALL)
 
+    async def refuse_upwards(self, actor: Actor, user_id: UUID, role: str) -> None:
+        """Raise ``PermissionDeniedError`` where the user may do to others what the actor may not: who changes them,
+        or signs in as them, would be more than they are. What is for one's own records alone raises nobody."""
+        if actor.trusted or actor.user_id == user_id:
+            return
+        reach = {name for name in await self.permissions_of(role) if not name.endswith(OWN)}
+        if reach - actor.permissions:
+            raise PermissionDeniedError(
+                f"{actor.name} may not do this to anybody who is {role}: that role may do more to others.",
+                hint="Ask an administrator.",
+            )
+
     async def list(self, actor: Actor) -> list[Role]:
         """All roles with their permissions; needs ``roles.read``."""
         actor.require("roles.read")
@@ -74,7 +90,7 @@ class Roles:
         """Nothing of its own to close."""
 
     async def _load(self, _: str) -> Loaded:
-        [row] = await self._db.main.query(QUERIES.permissions_by_role)
+        [row] = await self._db.main.query(QUERIES.permissions_by_role, read_only=True)
         return Loaded(msgspec.msgpack.encode(row.permissions), row.mark)
 
 

@@ -53,6 +53,10 @@ UPDATE user_sessions SET revoked_at = now(), revoked_reason = 'rotated', replace
 WHERE id = $1
 RETURNING pg_current_xact_id()::text::bigint AS xid;
 
+-- name: is_session
+-- Whether there is a session of this id.
+SELECT true FROM user_sessions WHERE id = $1;
+
 -- name: revoke_family
 -- Ends every session that descends from one sign-in.
 UPDATE user_sessions SET revoked_at = now(), revoked_reason = $2

@@ -19,6 +19,7 @@ class SessionRecord:
     """The sign-in that it descends from."""
     device: str | None = field(repr=False)
     address: str | None = field(repr=False)
+    """Like ``device``, None too where the caller may not see personal data of the user."""
     method: str
     created_at: datetime
     last_used_at: datetime

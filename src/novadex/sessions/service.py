@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 import unicodedata
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,10 +24,12 @@ from novadex.errors import (
     ReauthenticationNeededError,
     RenewalNeededError,
     SessionEndedError,
+    UnavailableError,
     ValidationError,
 )
 from novadex.ids import parse_id
 from novadex.roles.actor import SERVICE, Actor, act_as
+from novadex.roles.reasons import check_reason
 from novadex.roles.roles import NO_PERMISSIONS, Roles
 from novadex.roles.tokens import Randomness, cache_key_of, check_form, hash_of, make_token, not_authenticated
 from novadex.sessions.records import NewSession, SessionRecord, SessionView
@@ -44,7 +47,6 @@ TOKEN_START = "nds_"  # noqa: S105 - what every token begins with
 REUSE_GRACE_S = 10.0
 """Requests that were under way while a session was refreshed are refused, and not taken for theft."""
 DEVICE_LENGTH_MAX = 500
-REASON_LENGTH_MAX = 200
 USERS_PER_BATCH = 100
 STOLEN = "token reused"
 SIGNED_OUT = "signed out"
@@ -101,7 +103,8 @@ class SessionService:
         token, session_id = make_token(TOKEN_START, self._randomness), uuid7()
         async with self._db.transaction() as session:
             await act_as(session, self._actor)
-            await self._lock_active_user(session, user)
+            role = await self._lock_active_user(session, user)
+            await self._roles.refuse_upwards(self._actor, user, role)
             await self._check_wallet(session, user, wallet)
             ended = await session.query(QUERIES.end_surplus, (user, settings.sessions_per_user_max - 1))
             [record] = await session.records(
@@ -204,10 +207,21 @@ class SessionService:
         metrics.sessions_refused.labels("revoked").inc()
         raise _ended()
 
+    async def owner_of(self, token: str) -> UUID:
+        """Whose token it is, also where it is good for a refresh alone, or for nothing any more.
+
+        Raises ``NotAuthenticatedError`` for what is no token of a session.
+        """
+        found = await self._store.cache.get(hash_of(check_form(token, TOKEN_START)).hex())
+        if found is None:
+            raise not_authenticated()
+        return found.user_id
+
     async def refresh(self, token: str, *, device: str | None = None, address: str | None = None) -> NewSession:
         """A new token in the place of the old one, which ends. The absolute end stays.
 
-        An old token shown again revokes every session that descends from the same sign-in.
+        An old token shown again revokes every session that descends from the same sign-in. So ``UnavailableError``
+        means that the old one still stands; where that is not known, it is ``SessionEndedError``.
         """
         return await self._replace(token, device=check_device(device), address=check_address(address))
 
@@ -228,26 +242,35 @@ class SessionService:
     ) -> NewSession:
         digest = hash_of(check_form(token, TOKEN_START))
         new_token, new_id = make_token(TOKEN_START, self._randomness), uuid7()
-        found = await self._db.main.one(QUERIES.session_of_token, (digest,))
+        found = await self._db.main.one(QUERIES.session_of_token, (digest,), read_only=True)
         if found is None:
             raise not_authenticated()
         owner = found.user_id
+        old: Row | None = None
         record: SessionRecord | None = None
         xid = 0
-        async with self._db.transaction() as session:
-            await act_as(session, Actor(f"user:{owner}", owner))
-            # The user first, as everybody does who changes sessions: two never wait for each other.
-            user = await session.one(QUERIES.lock_user, (owner,))
-            await self._check_wallet(session, owner, wallet)
-            old = await session.one(QUERIES.lock_session, (digest,))
-            alive = old is not None and user is not None and user.status == "active" and not old.expired
-            if alive and old is not None and old.revoked_at is None:
-                [record] = await session.records(
-                    SessionRecord,
-                    QUERIES.insert_successor,
-                    (old.id, new_id, hash_of(new_token), device, address, method, self._db.settings.session_idle_s),
-                )
-                xid = await session.value(QUERIES.rotate, (old.id, new_id))
+        try:
+            async with self._db.transaction() as session:
+                await act_as(session, Actor(f"user:{owner}", owner))
+                # The user first, as everybody does who changes sessions: two never wait for each other.
+                user = await session.one(QUERIES.lock_user, (owner,))
+                if method is not None and user is not None:
+                    await self._roles.refuse_upwards(self._actor, owner, user.role)
+                await self._check_wallet(session, owner, wallet)
+                old = await session.one(QUERIES.lock_session, (digest,))
+                alive = old is not None and user is not None and user.status == "active" and not old.expired
+                if alive and old is not None and old.revoked_at is None:
+                    idle_s = self._db.settings.session_idle_s
+                    [record] = await session.records(
+                        SessionRecord,
+                        QUERIES.insert_successor,
+                        (old.id, new_id, hash_of(new_token), device, address, method, idle_s),
+                    )
+                    xid = await session.value(QUERIES.rotate, (old.id, new_id))
+        except UnavailableError:
+            # A retry after a commit whose answer was lost would be taken for a thief's.
+            if not xid or not await self._is_there(owner, new_id):
+                raise
         if old is None:
             raise not_authenticated()
         if record is None:
@@ -257,6 +280,17 @@ class SessionService:
         await self._store.cache.changed(old.key, xid)
         metrics.sessions_refreshed.inc()
         return NewSession(new_token, record)
+
+    async def _is_there(self, owner: UUID, session_id: UUID) -> bool:
+        """Whether a session was committed by a transaction whose answer was lost."""
+        try:
+            async with self._db.transaction() as session:
+                await session.one(QUERIES.lock_user, (owner,))  # it has ended: it held this
+                return await session.value(QUERIES.is_session, (session_id,)) is not None
+        except UnavailableError as error:
+            raise SessionEndedError(
+                "The database went away, and whether the session was replaced is not known.", hint="Sign in again."
+            ) from error
 
     def require_recent(self, view: SessionView, max_age_s: float | None = None) -> None:
         """Raise ``ReauthenticationNeededError`` unless the user proved who they are lately, by default within
@@ -270,12 +304,16 @@ class SessionService:
             )
 
     async def list(self, user_id: UUID | str) -> list[SessionRecord]:
-        """The sessions of a user that have not ended, the last used first."""
+        """The sessions of a user that have not ended, the last used first; to staff that sees no personal data
+        (``users.read_personal``) without device and address."""
         user = parse_id(user_id, "user_id")
         self._actor.require_for(user, "sessions.read_own", "sessions.read_any")
         await record_look(self._db, self._actor, "sessions.listed", user)
         limit = self._db.settings.sessions_per_user_max + 1_000  # the setting may have been higher
-        return await self._db.main.records(SessionRecord, QUERIES.live_of_user, (user, limit))
+        found = await self._db.main.records(SessionRecord, QUERIES.live_of_user, (user, limit), read_only=True)
+        if self._actor.sees_personal_of(user):
+            return found
+        return [replace(session, device=None, address=None) for session in found]
 
     async def revoke(self, session_id: UUID | str, *, reason: str = SIGNED_OUT) -> None:
         """End one session; no process accepts it any more within 250 ms, most within 50. Where it was refreshed
@@ -286,7 +324,7 @@ class SessionService:
         """
         wanted = parse_id(session_id, "session_id")
         owner = self._owner_or_anybody()
-        reason = check_reason(reason)
+        reason = _check_reason(reason)
         async with self._db.transaction() as session:
             await act_as(session, self._actor)
             found = await session.one(QUERIES.family_of_session, (wanted, owner))
@@ -304,7 +342,7 @@ class SessionService:
         Raises ``NotAuthenticatedError`` for what is no token of a session, ``SessionEndedError`` where all ended.
         """
         digest = hash_of(check_form(token, TOKEN_START))
-        found = await self._db.main.one(QUERIES.session_of_token, (digest,))
+        found = await self._db.main.one(QUERIES.session_of_token, (digest,), read_only=True)
         if found is None:
             raise not_authenticated()
         async with self._db.transaction() as session:
@@ -332,7 +370,7 @@ class SessionService:
         user = parse_id(user_id, "user_id")
         self._actor.require_for(user, "sessions.revoke_own", "sessions.revoke_any")
         kept = parse_id(but, "but") if but is not None else None
-        reason = check_reason(reason)
+        reason = _check_reason(reason)
         async with self._db.transaction() as session:
             await act_as(session, self._actor)
             await session.one(QUERIES.lock_user, (user,))
@@ -348,7 +386,7 @@ class SessionService:
         where it is cut off, and another call ends the rest. API keys stay.
         """
         self._actor.require("sessions.revoke_any")
-        reason = check_reason(reason)
+        reason = _check_reason(reason)
         async with self._db.transaction() as session:
             await act_as(session, self._actor)
             await record_act(session, self._actor, "sessions.revoked_everywhere", "users", {"reason": reason})
@@ -372,7 +410,7 @@ class SessionService:
             raise PermissionDeniedError(f"{self._actor.name} has no sessions of its own.")
         return self._actor.user_id
 
-    async def _lock_active_user(self, session: Session, user_id: UUID) -> None:
+    async def _lock_active_user(self, session: Session, user_id: UUID) -> str:
         user = await session.one(QUERIES.lock_user, (user_id,))
         if user is None:
             raise NotFoundError(
@@ -382,6 +420,7 @@ class SessionService:
             raise AccessError(
                 f"The user {user_id} is {user.status}.", hint="Only active users have sessions.", user_id=user_id
             )
+        return user.role
 
     async def _check_wallet(self, session: Session, user_id: UUID, wallet: tuple[str, str] | None) -> None:
         """What caches said of the wallet may have changed before the user was locked."""
@@ -452,12 +491,7 @@ def check_method(method: str) -> str:
     return method
 
 
-def check_reason(reason: str) -> str:
-    """Why a session ends, for the record."""
-    if not isinstance(reason, str) or not 1 <= len(reason) <= REASON_LENGTH_MAX or not reason.isprintable():
-        raise ValidationError(
-            f"reason must be 1 to {REASON_LENGTH_MAX} characters that can be printed.", field="reason"
-        )
-    if reason == ROTATED:
+def _check_reason(reason: str) -> str:
+    if check_reason(reason) == ROTATED:
         raise ValidationError(f"reason must not be {ROTATED!r}: that is what a refresh writes.", field="reason")
     return reason

@@ -105,7 +105,7 @@ class SessionStore:
         await self._last_use.close()
 
     async def _load(self, key: str) -> Loaded:
-        return single(await self._db.main.query(QUERIES.session_by_key, (key,)))
+        return single(await self._db.main.query(QUERIES.session_by_key, (key,), read_only=True))
 
     def _decode(self, document: bytes) -> CachedSession:
         session = CachedSession(*msgspec.structs.astuple(_STORED.decode(document)))

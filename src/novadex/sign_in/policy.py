@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from novadex.errors import ConfigurationError, NotAuthenticatedError
+from novadex.errors import NotAuthenticatedError, SignInOffError
 from novadex.sign_in.grammar import origin_of
 
 if TYPE_CHECKING:
     from novadex.settings import Settings
     from novadex.sign_in.message import Chain, SignInMessage
 
-NONCE_LIFETIME_S_MAX = 300.0
 """sign_in_nonces allows no more."""
 ISSUED_AT_WINDOW = timedelta(minutes=5)
 """How far the clock of whoever wrote the message may be from ours, and how old a message may be."""
@@ -33,12 +32,12 @@ class SignInPolicy:
 
     @classmethod
     def of(cls, settings: Settings) -> SignInPolicy:
-        """Raises ``ConfigurationError`` where no domain is set: then nobody can sign in."""
+        """Raises ``SignInOffError`` where no domain is set: then nobody can sign in."""
         domains = tuple(settings.sign_in_domain.split(",")) if settings.sign_in_domain else ()
         if not domains:
-            raise ConfigurationError(
+            raise SignInOffError(
                 "Signing in with a wallet is off: no domain is set.",
-                hint="Set NOVADEX_SIGN_IN_DOMAIN to the domain of your site, such as novadex.example.",
+                hint="Whoever runs the venue sets NOVADEX_SIGN_IN_DOMAIN to its domain, such as novadex.example.",
             )
         origins = settings.sign_in_origins.split(",") if settings.sign_in_origins else map(default_origin, domains)
         return cls(domains, frozenset(origins), tuple(settings.sign_in_chain_ids.split(",")))

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from novadex.errors import ConflictError, NotFoundError, PermissionDeniedError, ValidationError
+from novadex.errors import ConflictError, PermissionDeniedError, ValidationError
 from novadex.roles.actor import Actor
 from novadex.sessions.records import NewSession, SessionView
 from novadex.sessions.service import SessionService
@@ -22,6 +22,7 @@ from novadex.storage.connection import DatabaseConnection
 from novadex.users.addresses import normalise
 from novadex.users.records import User
 from novadex.users.service import UserService
+from novadex.users.store import UserStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,11 +77,12 @@ class SignInService:
         self._clock = clock
         self._random_bytes = random_bytes
         self._users = UserService(self._db, actor=ACTOR)
+        self._store = self._db.companion(UserStore)
         self._sessions = SessionService(self._db, actor=ACTOR)
 
     @cached_property
     def policy(self) -> SignInPolicy:
-        """Raises ``ConfigurationError`` where no domain is set."""
+        """Raises ``SignInOffError`` where no domain is set."""
         return SignInPolicy.of(self._db.settings)
 
     async def new_nonce(self) -> Nonce:
@@ -164,7 +166,7 @@ class SignInService:
         """A new token in the place of this one, after its user signed again with one of their wallets."""
         view = await self._sessions.validate(token)
         proof = await self._proof(message, signature, None)
-        if not self._holds(await self._users.get_user(view.user_id), proof):
+        if await self._holder(proof) != str(view.user_id):
             raise PermissionDeniedError(
                 "This wallet is not one of the session's user.", hint="Sign with one that is."
             )
@@ -199,19 +201,26 @@ class SignInService:
         return proof
 
     async def _user_of(self, proof: SignInMessage) -> tuple[User, bool]:
-        try:
-            return await self._users.get_user_by_wallet(proof.address, chain=proof.chain), False
-        except NotFoundError:
-            if not self._db.settings.sign_in_create_users:
-                raise PermissionDeniedError(
-                    "Nobody has this wallet, and new users are not made by signing in.",
-                    hint="Ask the operator of the venue for an account.",
-                ) from None
+        found = await self._user_there(proof)
+        if found is not None:
+            return found, False
+        if not self._db.settings.sign_in_create_users:
+            raise PermissionDeniedError(
+                "Nobody has this wallet, and new users are not made by signing in.",
+                hint="Ask the operator of the venue for an account.",
+            )
         try:
             return await self._users.create_user(wallet_address=proof.address, chain=proof.chain), True
         except ConflictError:  # two sign-ins of a new wallet at once
-            return await self._users.get_user_by_wallet(proof.address, chain=proof.chain), False
+            found = await self._user_there(proof)
+            if found is None:
+                raise
+            return found, False
 
-    @staticmethod
-    def _holds(user: User, proof: SignInMessage) -> bool:
-        return (proof.chain, proof.address) in {(wallet.chain, wallet.address) for wallet in user.wallets}
+    async def _user_there(self, proof: SignInMessage) -> User | None:
+        """Who has the wallet; what is encrypted of them need not be readable for that."""
+        holder = await self._holder(proof)
+        return await self._store.find_readable(holder) if holder is not None else None
+
+    async def _holder(self, proof: SignInMessage) -> str | None:
+        return await self._store.wallets.get(f"{proof.chain}:{proof.address}")

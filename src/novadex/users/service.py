@@ -45,8 +45,6 @@ KINDS = ("person", "program")
 STATUSES = ("active", "deactivated", "erased")
 WALLETS_MAX = 50
 """Of one user; the trigger ``wallets_few`` has the same number."""
-STAFF_OF_STAFF = "admin"
-"""Only admins change admins."""
 FIELD_OF_CONSTRAINT = {
     "users_pkey": "id",
     "users_username_key": "username",
@@ -95,6 +93,7 @@ class UserService:
         self._actor = actor
         self._store = self._db.companion(UserStore)
         self._keyring = self._store.keyring
+        self._roles = self._db.companion(Roles)
 
     def acting_as(self, actor: Actor) -> UserService:
         """This service on behalf of somebody."""
@@ -150,7 +149,7 @@ class UserService:
             if there is None or not _same(there, wanted, wallet):
                 raise
             return await self._view(there)
-        return self._shown(await self._must_find(user_id))
+        return self._shown(await self._after_change(user_id))
 
     async def create_session(
         self, user_id: UUID | str, *, device: str | None = None, address: str | None = None
@@ -289,7 +288,7 @@ class UserService:
                     await session.execute(QUERIES.update_personal, (user_id, sealed))
 
         await _twice_if_undone(update)
-        return await self._view(await self._must_find(user_id))
+        return await self._view(await self._after_change(user_id))
 
     async def change_role(self, id: UUID | str, role: str) -> User:
         """Give a user another role; their sessions must be refreshed then. Nobody changes their own, and nobody
@@ -305,7 +304,7 @@ class UserService:
             if row.kind == "system":
                 raise ConflictError(f"User {user_id} is a system account: it has no role to change.")
             await session.execute(QUERIES.update_role, (user_id, role))
-        return await self._view(await self._must_find(user_id))
+        return await self._view(await self._after_change(user_id))
 
     async def deactivate_user(self, id: UUID | str) -> User:
         """Deactivate a user: sessions and API keys end in the same transaction. Records stay."""
@@ -323,7 +322,7 @@ class UserService:
         found: list[Row] = []
 
         async def look(session: Session, role: str) -> None:
-            self._refuse_upwards(role, user_id)
+            await self._roles.refuse_upwards(self._actor, user_id, role)
             found.extend(await session.query(QUERIES.look_ups, (user_id,)))
 
         # Nothing is decrypted: it goes where a ciphertext is damaged or the master keys are lost, too.
@@ -354,7 +353,7 @@ class UserService:
                 await session.execute(QUERIES.insert_wallet, (uuid7(), user_id, *wallet))
             if primary:
                 await self._make_primary(session, user_id, wallet)
-        return await self._view(await self._must_find(user_id))
+        return await self._view(await self._after_change(user_id))
 
     async def remove_wallet(self, id: UUID | str, wallet_address: str, *, chain: str | None = None) -> User:
         """Take a wallet away; if it was the primary one, the one that was added first becomes it. Users keep one:
@@ -378,7 +377,7 @@ class UserService:
                 raise NotFoundError(f"User {user_id} has no such wallet.", hint="Look at the user's wallets.")
             if was_primary:
                 await session.execute(QUERIES.promote_oldest_wallet, (user_id,))
-        return await self._view(await self._must_find(user_id))
+        return await self._view(await self._after_change(user_id))
 
     async def set_primary_wallet(self, id: UUID | str, wallet_address: str, *, chain: str | None = None) -> User:
         """Make one of the user's wallets the primary one."""
@@ -390,7 +389,7 @@ class UserService:
             if not await session.value(QUERIES.has_wallet, (user_id, *wallet)):
                 raise NotFoundError(f"User {user_id} has no such wallet.", hint="Add it first.")
             await self._make_primary(session, user_id, wallet)
-        return await self._view(await self._must_find(user_id))
+        return await self._view(await self._after_change(user_id))
 
     # What they share
 
@@ -428,7 +427,7 @@ class UserService:
             if row.kind == "system":
                 raise ConflictError(f"User {user_id} is a system account: imports need it.")
             await session.execute(QUERIES.update_status, (user_id, status))
-        return await self._view(await self._must_find(user_id))
+        return await self._view(await self._after_change(user_id))
 
     async def _lock(self, session: Session, user_id: UUID) -> Row:
         row = await session.one(QUERIES.lock_user, (user_id,))
@@ -436,7 +435,7 @@ class UserService:
             raise NotFoundError(
                 f"There is no user {user_id}.", hint="Is it the id of this instance?", user_id=user_id
             )
-        self._refuse_upwards(row.role, user_id)
+        await self._roles.refuse_upwards(self._actor, user_id, row.role)
         return row
 
     async def _lock_active(self, session: Session, user_id: UUID) -> Row:
@@ -446,16 +445,9 @@ class UserService:
             raise AccessError(f"The user {user_id} is {row.status}.", hint=hint)
         return row
 
-    def _refuse_upwards(self, role: str, user_id: UUID) -> None:
-        actor = self._actor
-        if role == STAFF_OF_STAFF and not (actor.trusted or actor.role == STAFF_OF_STAFF or actor.user_id == user_id):
-            raise PermissionDeniedError(
-                f"{actor.name} may not change an administrator.", hint="Only one of them may."
-            )
-
     async def _refuse_to_grant(self, role: str) -> None:
         actor = self._actor
-        more = await self._db.companion(Roles).permissions_of(role) - actor.permissions
+        more = await self._roles.permissions_of(role) - actor.permissions
         if more and not actor.trusted:
             raise PermissionDeniedError(
                 f"{actor.name} may not make anybody {role}: that role may do more than they may themselves.",
@@ -463,7 +455,7 @@ class UserService:
             )
 
     async def _check_role(self, role: object) -> None:
-        if not isinstance(role, str) or not role.isascii() or not await self._db.companion(Roles).exists(role):
+        if not isinstance(role, str) or not role.isascii() or not await self._roles.exists(role):
             raise ValidationError(
                 f"There is no role {_shown(role)}.", field="role", hint="novadex roles list shows them."
             )
@@ -493,8 +485,9 @@ class UserService:
         await session.execute(QUERIES.insert_user_key, (user_id, row.wrapped_key, row.master_version))
         return data_key
 
-    async def _must_find(self, user_id: UUID) -> User:
-        found = await self._store.find(str(user_id))
+    async def _after_change(self, user_id: UUID) -> User:
+        """The change is committed: that their personal data cannot be read does not undo it."""
+        found = await self._store.find_readable(str(user_id))
         if found is None:
             raise NotFoundError(f"There is no user {user_id}.", user_id=user_id)
         return found
@@ -517,10 +510,7 @@ class UserService:
         return self._shown(user)
 
     def _shown(self, user: User) -> User:
-        actor = self._actor
-        if actor.trusted or actor.user_id == user.id or actor.may("users.read_personal"):
-            return user
-        return user.without_personal()
+        return user if self._actor.sees_personal_of(user.id) else user.without_personal()
 
 
 class _Sealed(msgspec.Struct, frozen=True):

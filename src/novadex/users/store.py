@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from novadex.api_keys.store import ApiKeyStore
 from novadex.cache.cache import Cache, Caches, Loaded, single
@@ -49,6 +50,7 @@ class _Stored(msgspec.Struct):
 
 _STORED = msgspec.msgpack.Decoder(_Stored)
 _PERSONAL = msgspec.json.Decoder(dict[str, str])
+log = structlog.get_logger("novadex.users")
 
 
 class UserStore:
@@ -69,14 +71,24 @@ class UserStore:
             await self.keyring.ready()
         return await self.users.get(user_id)
 
+    async def find_readable(self, user_id: str) -> User | None:
+        """The same, without what is encrypted where that cannot be read: for who needs the user all the same."""
+        try:
+            return await self.find(user_id)
+        except (ConfigurationError, IntegrityFaultError) as error:
+            log.exception("personal data cannot be read", user_id=user_id, code=error.code)
+        document = single(await self._db.main.query(QUERIES.user_by_key, (user_id,), read_only=True)).document
+        return None if document is None else _user_of(_STORED.decode(document), None, None)
+
     async def heard(self) -> None:
         """After a commit: this process serves nothing older from now on."""
         await self.caches.feed.catch_up()
 
     async def forget(self, user_id: UUID, look_ups: Row, xid: int) -> None:
         """After an erasure in this transaction: nothing personal is left in the cache server."""
-        # Overwritten, not deleted: what somebody else read before is then not written again.
-        await self.users.load(str(user_id))
+        # Overwritten, if it can be, not deleted: what somebody else read before is then not written again.
+        if not await self.users.refill(str(user_id)):
+            await self.users.changed(str(user_id), xid)
         if look_ups.username is not None:
             await self.usernames.changed(look_ups.username, xid)
         if look_ups.email_index is not None:
@@ -95,13 +107,13 @@ class UserStore:
     def _lookup(self, namespace: str, query: Query) -> Cache[str]:
         async def load(key: str) -> Loaded:
             parameters = key.split(":", 1) if namespace == "wallet" else [key]
-            [row] = await self._db.main.query(query, parameters)
+            [row] = await self._db.main.query(query, parameters, read_only=True)
             return Loaded(row.id.encode() if row.id else None, row.mark)
 
         return Cache(self.caches, namespace, load=load, decode=lambda document: bytes(document).decode())
 
     async def _load_user(self, key: str) -> Loaded:
-        rows = await self._db.main.query(QUERIES.user_by_key, (key,))
+        rows = await self._db.main.query(QUERIES.user_by_key, (key,), read_only=True)
         version = rows[0].master_version
         if version is not None:
             await self.keyring.know(version)  # so that decoding, which cannot wait, finds it
@@ -120,20 +132,24 @@ class UserStore:
             if stored.personal_ciphertext is not None:
                 text = self.keyring.open_(PERSONAL, stored.id, data_key, stored.personal_ciphertext)
                 personal = _PERSONAL.decode(text)
-        return User(
-            stored.id,
-            stored.kind,
-            stored.username,
-            email,
-            stored.role,
-            stored.status,
-            freeze(stored.preferences),
-            freeze(personal),
-            stored.wallets,
-            stored.version,
-            stored.created_at,
-            stored.updated_at,
-        )
+        return _user_of(stored, email, personal)
+
+
+def _user_of(stored: _Stored, email: str | None, personal: dict[str, str] | None) -> User:
+    return User(
+        stored.id,
+        stored.kind,
+        stored.username,
+        email,
+        stored.role,
+        stored.status,
+        freeze(stored.preferences),
+        freeze(personal),
+        stored.wallets,
+        stored.version,
+        stored.created_at,
+        stored.updated_at,
+    )
 
 
 def key_is_gone(user_id: UUID) -> IntegrityFaultError:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI
 
 from novadex.api.app import create_app
 from novadex.errors import (
+    ConfigurationError,
     ConflictError,
     IntegrityFaultError,
     NotFoundError,
     NovaDexError,
     OverloadedError,
+    SignInOffError,
     TimeoutExceededError,
     UnavailableError,
     ValidationError,
@@ -37,7 +41,22 @@ ERRORS: dict[str, tuple[Exception, int]] = {
     "away": (UnavailableError(f"No connection to {URL_WITH_SECRET}.", hint="Wait."), 503),
     "late": (TimeoutExceededError("Too late."), 504),
     "broken": (IntegrityFaultError("Records disagree."), 500),
+    "off": (SignInOffError("Signing in is off."), 403),
     "bug": (RuntimeError(f"password={SECRET}"), 500),
+}
+
+
+def caused(error: NovaDexError) -> NovaDexError:
+    """As it is raised where a driver said so."""
+    error.__cause__ = OSError("refused")
+    return error
+
+
+BEHIND: dict[str, tuple[NovaDexError, int]] = {
+    "keys": (ConfigurationError("/srv/keys.json is missing.", hint="Restore /srv/keys.json.", path="/srv"), 500),
+    "damage": (IntegrityFaultError("/srv disagrees.", hint="Look at the machine.", host="machine"), 500),
+    "refused": (caused(UnavailableError("No connection to main: machine:5432 as novadex_app.", hint="/srv")), 503),
+    "slow": (caused(TimeoutExceededError("A lock of novadex_app was not free.", hint="/srv")), 504),
 }
 
 
@@ -48,7 +67,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 
     @app.get("/fail/{name}")
     async def fail(name: str) -> Any:
-        raise ERRORS[name][0]
+        raise (ERRORS | BEHIND)[name][0]
 
     @app.get("/number/{value}")
     async def number(value: int) -> int:
@@ -78,11 +97,31 @@ async def test_an_error_has_its_status_and_form(client: httpx.AsyncClient, name:
     error = check_form(answer)
     if isinstance(raised, NovaDexError):
         assert error["code"] == raised.code
-        assert error["hint"] == raised.hint
+        assert error["hint"] == (raised.hint if status < 500 or raised.retryable else None)
         assert error["retryable"] is raised.retryable
         assert ("retry-after" in answer.headers) is raised.retryable
     else:
         assert error["code"] == "INTERNAL"
+
+
+@pytest.mark.parametrize("name", BEHIND)
+async def test_what_is_of_the_machines_is_logged_and_not_answered(client: httpx.AsyncClient, name: str):
+    raised, status = BEHIND[name]
+    with structlog.testing.capture_logs() as logs:
+        answer = await client.get(f"/fail/{name}")
+    assert answer.status_code == status
+    error = check_form(answer)
+    assert (error["code"], error["retryable"], error["details"]) == (raised.code, raised.retryable, {})
+    assert ("retry-after" in answer.headers) is raised.retryable
+    assert not re.search("machine|/srv|novadex_app", answer.text)
+    [entry] = [entry for entry in logs if entry["event"] == "request failed"]
+    assert raised.message in entry["error"]
+
+
+async def test_what_is_no_fault_is_not_logged_as_one(client: httpx.AsyncClient):
+    with structlog.testing.capture_logs() as logs:
+        assert (await client.get("/fail/off")).status_code == 403
+    assert logs == []
 
 
 async def test_an_unknown_path_is_not_found(client: httpx.AsyncClient):

@@ -14,7 +14,10 @@ import httpx
 import psycopg
 import pytest
 import structlog
+from fastapi.routing import APIRoute
 
+from novadex.api import endpoints
+from novadex.api.access import CountedRoute
 from novadex.api.app import create_app
 from novadex.api.middleware import BODY_BYTES_MAX
 from novadex.api_keys.service import ApiKeyService
@@ -547,6 +550,38 @@ async def test_writes_sign_ins_addresses_and_keys_have_limits_of_their_own(conne
     async with connect(rate_limit_address_per_minute=3) as (client, db):
         codes = [(await client.get("/api/users/me")).status_code for _ in range(5)]
         assert codes[-1] == 429, "guesses count too"
+
+
+async def test_refreshes_are_counted_by_user_wherever_they_come_from(connect: Connect):
+    async with connect(rate_limit_write_per_minute=3, trusted_proxies="127.0.0.0/8") as (client, db):
+        token, _ = await token_of(db, "user")
+        codes = []
+        for number in range(5):
+            headers = {**by(token), "X-Forwarded-For": f"192.0.2.{number}"}
+            answer = await client.post("/api/session/refresh", headers=headers)
+            codes.append(answer.status_code)
+            token = answer.json()["token"] if answer.status_code == 200 else token
+        assert codes == [200] * 3 + [429] * 2
+        assert (await client.get("/api/session", headers=by(token))).status_code == 200, "it was not used up"
+
+
+@pytest.mark.parametrize("path", ["/api/sign-in", "/api/orders", "/api/users/me/wallets", "/api/pools"])
+async def test_what_is_no_json_counts_too(connect: Connect, path: str):
+    async with connect(rate_limit_address_per_minute=3) as (client, _):
+        json = {"Content-Type": "application/json"}
+        codes = [(await client.post(path, content=b"{", headers=json)).status_code for _ in range(5)]
+        assert codes == [400] * 3 + [429] * 2
+
+
+async def test_every_route_but_those_of_monitoring_counts_what_arrives(connect: Connect):
+    async with connect() as (_, db):
+        routes = [route for route in create_app(NO_MONITOR, db).routes if isinstance(route, APIRoute)]
+    assert {route.path for route in routes if not isinstance(route, CountedRoute)} == set(endpoints.PATHS)
+
+
+async def test_where_signing_in_is_off_the_answer_says_so(connect: Connect):
+    async with connect(sign_in_domain=None) as (client, _):
+        assert code_of(await client.post("/api/sign-in/nonce")) == (403, "SIGN_IN_OFF")
 
 
 async def test_more_keys_are_not_more_requests_for_their_user(connect: Connect):

@@ -392,6 +392,28 @@ async def test_nobody_sees_makes_or_ends_keys_of_others_without_the_permission(k
             await new_key(acting, me)
 
 
+@pytest.mark.parametrize("role", ["support", "auditor", "operator", "admin"])
+async def test_staff_sees_keys_without_names_and_networks(keys: ApiKeyService, role: str):
+    me, somebody = await new_user(keys, role), await new_user(keys)
+    await new_key(keys, somebody, name="home", allowed_addresses=["192.0.2.7"])
+    [key] = (await keys.acting_as(await actor_of(keys, role, me)).list(somebody)).items
+    assert (key.name, key.allowed_addresses) == (("home", ["192.0.2.7/32"]) if role == "admin" else (None, None))
+    [key] = (await keys.acting_as(await actor_of(keys, "trader", somebody)).list(somebody)).items
+    assert (key.name, key.allowed_addresses) == ("home", ["192.0.2.7/32"])
+
+
+@pytest.mark.parametrize("role", ["user", "support", "auditor"])
+async def test_who_may_make_no_keys_any_more_ends_those_there_are(keys: ApiKeyService, role: str):
+    user = await new_user(keys)
+    made = await new_key(keys, user)
+    await UserService(keys._db).change_role(user, role)
+    acting = keys.acting_as(await actor_of(keys, role, user))
+    with pytest.raises(PermissionDeniedError):
+        await acting.rotate(made.api_key.id)
+    await acting.revoke(made.api_key.id)
+    assert await refused(keys, made.key)
+
+
 async def test_a_key_makes_no_keys_and_no_sessions(keys: ApiKeyService):
     from novadex.sessions.service import SessionService
 

@@ -254,6 +254,8 @@ async def test_only_a_retired_key_is_forgotten(db: DatabaseConnection, fresh_dat
         await service.forget(2)
     assert (await service.forget(1)).removed_from == str(path)
     assert set(read_key_file(path)) == {2}
+    with pytest.raises(NotFoundError, match="has no master key 1"):
+        await service.forget(1)
     acts = await db.query("SELECT actor, subject FROM audit_log WHERE action = 'keys.forgotten'")
     assert [(act.actor, act.subject) for act in acts] == [("program:service", "master_key:1")], "only what was done"
     assert [(view.version, view.here) for view in await service.list()] == [(1, False), (2, True)]

@@ -46,6 +46,7 @@ EXPECTED = {
     "api_keys.manage_own": TRADERS,
     "api_keys.read_own": EVERYBODY,
     "api_keys.read_any": STAFF,
+    "api_keys.revoke_own": EVERYBODY,
     "api_keys.revoke_any": ("support", "operator", "admin"),
     "markets.manage": ("operator", "admin"),
     "trades.create_own": TRADERS,

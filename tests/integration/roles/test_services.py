@@ -228,7 +228,7 @@ METHODS = {
 }
 BY_RECORD = {
     "SessionService.revoke": ("sessions.revoke_any", "sessions.revoke_own"),
-    "ApiKeyService.revoke": ("api_keys.revoke_any", "api_keys.manage_own"),
+    "ApiKeyService.revoke": ("api_keys.revoke_any", "api_keys.revoke_own"),
     "ApiKeyService.rotate": (None, "api_keys.manage_own"),
     "TradingService.get_trade": ("trades.read_any", "trades.read_own"),
     "TradingService.get_order": ("orders.read_any", "orders.read_own"),
@@ -249,6 +249,7 @@ REQUIRED_ELSEWHERE = {
 }
 FOR_EVERYBODY = {
     "SessionService.validate": "shows a token, which is the proof",
+    "SessionService.owner_of": "shows a token",
     "SessionService.refresh": "shows a token",
     "SessionService.revoke_token": "shows a token",
     "SessionService.require_recent": "looks at a session that was validated",

@@ -7,7 +7,7 @@ import json
 import re
 import string
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -29,6 +29,7 @@ from novadex.errors import (
     ReauthenticationNeededError,
     RenewalNeededError,
     SessionEndedError,
+    UnavailableError,
     ValidationError,
 )
 from novadex.ids import uuid7
@@ -38,9 +39,11 @@ from novadex.roles.tokens import hash_of, make_token
 from novadex.sessions.records import NewSession
 from novadex.sessions.service import STOLEN, TOKEN_START, SessionService
 from novadex.sessions.store import ASK_AGAIN_S, CachedSession, SessionStore
+from novadex.storage.connection import DatabaseConnection
 from novadex.users.service import UserService
 from tests.conftest import DatabasePair
 from tests.payloads import PAYLOADS
+from tests.proxy import Proxy
 from tests.servers import ValkeyServer
 from tests.waiting import kept, until
 
@@ -687,6 +690,102 @@ async def test_a_flushed_session_server_is_filled_again(
         assert len(client.keys("*session:*")) >= 2
 
 
+# A database that goes away
+
+
+AT_THE_COMMIT = (
+    "CREATE FUNCTION go_away() RETURNS trigger LANGUAGE plpgsql AS"
+    " 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END';"
+    "CREATE CONSTRAINT TRIGGER go_away AFTER INSERT ON user_sessions DEFERRABLE INITIALLY DEFERRED"
+    " FOR EACH ROW EXECUTE FUNCTION go_away()"
+)
+END_WHO_WAITS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND usename = 'novadex_app' AND wait_event_type = 'Lock'"
+)
+MakeProxy = Callable[[str], Awaitable[Proxy]]
+
+
+def linked(databases: DatabasePair, link: Proxy) -> DatabaseConnection:
+    """A connection through the proxy, without caches."""
+    settings = databases.connection(pool_wait_s_max=1).settings
+    return DatabaseConnection(replace(databases.endpoints(), main=link.url), settings)
+
+
+async def refreshed_though(
+    databases: DatabasePair,
+    service: SessionService,
+    link: Proxy,
+    made: NewSession,
+    then: Callable[[], Awaitable[None]],
+) -> NewSession:
+    """Refresh a session; when it is committed, and the answer is on its way, the connection is cut."""
+    there = "SELECT count(*) FROM user_sessions WHERE family_id = %s"
+    link.delay_s = 0.1
+    refreshing = asyncio.ensure_future(service.refresh(made.token))
+    await until(lambda: sql(databases, there, (made.session.family_id,)) == [(2,)])
+    await then()
+    link.cut()
+    link.delay_s = 0
+    return await refreshing
+
+
+async def nothing_else() -> None:
+    pass
+
+
+async def test_a_refresh_whose_answer_is_lost_gives_the_new_session(
+    fresh_databases: DatabasePair, users: Users, proxy: MakeProxy
+):
+    link = await proxy(fresh_databases.main_url("app"))
+    async with linked(fresh_databases, link) as db:
+        service = SessionService(db)
+        made = await service.create(users(1)[0])
+        renewed = await refreshed_though(fresh_databases, service, link, made, nothing_else)
+        assert (await service.validate(renewed.token)).id == renewed.session.id
+        assert renewed.session.family_id == made.session.family_id
+
+
+async def test_where_nobody_knows_what_became_of_a_refresh_it_must_not_be_tried_again(
+    fresh_databases: DatabasePair, users: Users, proxy: MakeProxy
+):
+    link = await proxy(fresh_databases.main_url("app"))
+    async with linked(fresh_databases, link) as db:
+        service = SessionService(db)
+        made = await service.create(users(1)[0])
+        with pytest.raises(SessionEndedError, match="not known") as caught:
+            await refreshed_though(fresh_databases, service, link, made, link.refuse)
+        assert (caught.value.retryable, caught.value.hint) == (False, "Sign in again.")
+
+
+async def test_a_refresh_that_was_not_committed_can_be_tried_again(
+    sessions: SessionService, users: Users, fresh_databases: DatabasePair
+):
+    made = await sessions.create(users(1)[0])
+    sql(fresh_databases, AT_THE_COMMIT)
+    with pytest.raises(UnavailableError) as caught:
+        await sessions.refresh(made.token)
+    assert caught.value.retryable
+    sql(fresh_databases, "DROP TRIGGER go_away ON user_sessions")
+    renewed = await sessions.refresh(made.token)
+    await sessions.validate(renewed.token)
+
+
+@pytest.mark.parametrize("read", ["validate", "refresh", "revoke_token", "list"])
+async def test_a_read_that_loses_its_connection_is_tried_again(
+    fresh_databases: DatabasePair, users: Users, read: str
+):
+    async with fresh_databases.connection() as db:
+        service = SessionService(db)
+        made = await service.create(users(1)[0])
+        with psycopg.connect(fresh_databases.main_url(None)) as superuser:
+            superuser.execute("LOCK TABLE user_sessions IN ACCESS EXCLUSIVE MODE")
+            argument = made.session.user_id if read == "list" else made.token
+            reading = asyncio.ensure_future(getattr(service, read)(argument))
+            await until(lambda: sql(fresh_databases, END_WHO_WAITS) == [(True,)])
+        await reading
+
+
 # Who may do what to whose sessions
 
 
@@ -721,6 +820,33 @@ async def test_nobody_sees_or_ends_sessions_of_others_without_the_permission(
         await sessions.validate(theirs.token)
     await acting.revoke(mine.session.id)
     assert await refused(sessions, mine.token)
+
+
+@pytest.mark.parametrize("role", ["support", "auditor", "operator", "admin"])
+async def test_staff_sees_sessions_without_device_and_address(sessions: SessionService, users: Users, role: str):
+    me, somebody = users(2)
+    for user in (me, somebody):
+        await sessions.create(user, device="Browser", address="192.0.2.7")
+    acting = sessions.acting_as(await actor_of(sessions, role, me))
+    [mine], [theirs] = await acting.list(me), await acting.list(somebody)
+    assert (mine.device, mine.address) == ("Browser", "192.0.2.7")
+    assert (theirs.device, theirs.address) == (("Browser", "192.0.2.7") if role == "admin" else (None, None))
+
+
+async def test_nobody_begins_a_session_of_who_may_do_more_to_others(sessions: SessionService, users: Users):
+    me, trader, admin = users(3)
+    service = UserService(sessions._db)
+    await service.change_role(trader, "trader")
+    await service.change_role(admin, "admin")
+    acting = sessions.acting_as(Actor(f"user:{me}", me, "gateway", frozenset({"sessions.create_any"})))
+    made = await acting.create(trader)
+    assert (await acting.reauthenticated(made.token, method="ethereum")).session.user_id == trader
+    theirs = await sessions.create(admin)
+    for call in (acting.create(admin), acting.reauthenticated(theirs.token, method="ethereum")):
+        with pytest.raises(PermissionDeniedError, match="more to others"):
+            await call
+    await sessions.validate(theirs.token)
+    assert len(await sessions.list(admin)) == 1
 
 
 @pytest.mark.parametrize("role", [role for role in ROLES if role != "admin"])

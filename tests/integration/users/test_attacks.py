@@ -14,6 +14,7 @@ from psycopg.sql import SQL, Identifier
 
 from novadex.errors import NotFoundError, NovaDexError, PermissionDeniedError, UsageError, ValidationError
 from novadex.ids import uuid7
+from novadex.roles.actor import Actor
 from novadex.storage.connection import DatabaseConnection
 from novadex.users.records import User
 from novadex.users.service import UserService
@@ -358,6 +359,28 @@ async def test_nobody_gets_more_rights_by_the_fields_of_a_user(
         personal={"role": "admin", "status": "active"},
     )
     assert (changed.role, changed.kind, changed.status) == (role, "person", "active")
+
+
+@pytest.mark.parametrize("role", STAFF)
+async def test_nobody_changes_who_may_do_more_to_others(service: UserService, here: DatabaseConnection, role: str):
+    """A role of one's own making, with rights over accounts and over nothing else."""
+    rights = ("update", "deactivate", "erase")
+    rights = {*(f"users.{right}_any" for right in rights), "users.change_role", "wallets.manage_any"}
+    deputy = service.acting_as(Actor(f"user:{uuid7()}", uuid7(), "deputy", frozenset(rights)))
+    above = await service.create_user(username="above", role=role, wallet_address=EVM[0])
+    trader = await service.create_user(username="below", role="trader")
+    for change in (
+        lambda user: deputy.update_user(user.id, preferences={"a": 1}),
+        lambda user: deputy.add_wallet(user.id, EVM[1 if user is above else 2]),
+        lambda user: deputy.set_primary_wallet(user.id, EVM[0 if user is above else 2]),
+        lambda user: deputy.remove_wallet(user.id, EVM[0 if user is above else 2]),
+        lambda user: deputy.deactivate_user(user.id),
+        lambda user: deputy.reactivate_user(user.id),
+        lambda user: deputy.erase_user(user.id),
+    ):
+        assert isinstance(await outcome(change(above)), PermissionDeniedError)
+        assert not isinstance(await outcome(change(trader)), NovaDexError)
+    assert await service.get_user(above.id) == above
 
 
 async def test_a_session_of_a_role_that_was_taken_away_sees_others_no_more(

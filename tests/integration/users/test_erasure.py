@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -11,6 +13,7 @@ import redis
 from psycopg.sql import SQL, Identifier
 
 from novadex.api_keys.service import ApiKeyService
+from novadex.cache.cache import Caches
 from novadex.errors import (
     AccessError,
     ConfigurationError,
@@ -33,6 +36,7 @@ from novadex.users.service import UserService
 from tests.conftest import DatabasePair, MarketRow
 from tests.integration.keys.people import ERASED, left_of
 from tests.integration.users.people import EVM, SOLANA, actor_of, as_role, outcome
+from tests.proxy import Proxy
 from tests.waiting import until
 
 EMAIL = "ada.lovelace@example.com"
@@ -230,6 +234,34 @@ async def test_without_the_master_keys_users_can_be_erased(
         plain = await lost.create_user(username="no-secrets", wallet_address=EVM[0])
         assert await lost.get_user(plain.id) == plain
     assert left_of(fresh_databases, user.id) == ERASED
+
+
+async def test_without_a_lease_nothing_personal_stays_in_the_cache_server(
+    elsewhere: UserService,
+    fresh_databases: DatabasePair,
+    cache_url: str,
+    sessions_url: str,
+    proxy: Callable[[str], Awaitable[Proxy]],
+):
+    user = await elsewhere.create_user(PERSON)
+    with psycopg.connect(fresh_databases.main_url(None)) as connection:
+        row = connection.execute("SELECT email_ciphertext FROM users WHERE id = %s", (user.id,)).fetchone()
+    assert row is not None
+    link = await proxy(fresh_databases.main_url("app"))
+    endpoints = fresh_databases.endpoints(cache=cache_url, sessions=sessions_url)
+    async with DatabaseConnection(replace(endpoints, listen=link.url), elsewhere._db.settings) as db:
+        service = UserService(db)
+        await until(lambda: _is_cached(service, user, row[0], cache_url))
+        await link.refuse()
+        link.cut()
+        await until(lambda: not db.companion(Caches).feed.trusted_until)
+        await service.erase_user(user.id)
+        assert row[0] not in everything_in(cache_url)
+
+
+async def _is_cached(service: UserService, user: User, needle: bytes, url: str) -> bool:
+    await service.get_user(user.id)
+    return needle in everything_in(url)
 
 
 async def test_users_erase_themselves_and_nobody_else(
