@@ -1,11 +1,12 @@
 """What the README and the quickstart say is carried out, word for word, on a new instance.
 
 Blocks marked ``sh`` and ``python`` are run in order; a ``text`` block after one is what it prints. ``console``
-blocks stay in the foreground or run this suite, and are shown only.
+blocks stay in the foreground or run this suite, and are shown only. Commands of the how-tos are forked.
 """
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
+from tests.forked import command_line
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -23,13 +26,13 @@ def blocks(document):
     return [(match["kind"], match["text"]) for match in BLOCK.finditer((ROOT / document).read_text(encoding="utf-8"))]
 
 
-def carried_out(kind, text, environment):
+def carried_out(kind, text, environment, novadex):
     for name, value in re.findall(r"^export (\w+)=(\S+)$", text, re.MULTILINE) if kind == "sh" else ():
         environment[name] = value
     if kind == "python":
         command = [sys.executable, "-c", text]
     else:
-        text = text.replace(".venv/bin/novadex", str(NOVADEX)).replace("make setup\n", "")
+        text = text.replace(".venv/bin/novadex", novadex).replace("make setup\n", "")
         port = environment.get("API_PORT")
         command = ["bash", "-euo", "pipefail", "-c", text.replace(":3000", f":{port}") if port else text]
     return subprocess.run(
@@ -59,6 +62,7 @@ def test_the_words_of_the_document_lead_where_they_say(document):
     folder = Path(tempfile.mkdtemp(prefix="novadex-docs-"))
     folder.chmod(0o711)
     environment = os.environ | {"NOVADEX_DATA_DIR": str(folder / "instance")}
+    novadex = shlex.join(command_line()) if "how-to" in document else str(NOVADEX)
     try:
         ran = None
         for kind, text in blocks(document):
@@ -66,7 +70,7 @@ def test_the_words_of_the_document_lead_where_they_say(document):
                 assert ran is not None, "a text block follows what prints it"
                 assert ran.stdout.rstrip() == text.rstrip()
             elif kind in {"sh", "python"}:
-                ran = carried_out(kind, text, environment)
+                ran = carried_out(kind, text, environment, novadex)
                 assert ran.returncode == 0, f"{text}\n{ran.stdout}\n{ran.stderr}"
                 if "up --detach" in text:
                     environment["API_PORT"] = api_port(environment)

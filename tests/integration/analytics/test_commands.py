@@ -3,11 +3,11 @@
 import asyncio
 import json
 import os
-import sys
 from datetime import UTC, datetime
 
 import pytest
 
+from tests.forked import command_line
 from tests.integration.analytics.records import binance_trades, drain
 
 COMMAND_S_MAX = 60
@@ -29,9 +29,7 @@ def novadex(fresh_databases, tmp_path):
             "XDG_DATA_HOME": str(tmp_path),
         }
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "novadex.cli",
+            *command_line(),
             *arguments,
             env=environment,
             cwd=tmp_path,

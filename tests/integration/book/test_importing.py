@@ -7,7 +7,6 @@ import gzip
 import json
 import os
 import subprocess
-import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from novadex.book.service import BookService
 from novadex.errors import ConflictError, NotFoundError, ValidationError
 from novadex.trading.importing.records import ImportFailedError
 from tests.captures import Exchange
+from tests.forked import command_line
 from tests.integration.book.test_projection import from_cache, shown
 from tests.waiting import until
 
@@ -202,7 +202,7 @@ def test_by_the_command_line(fresh_databases, cache_url, tmp_path):
 
     def novadex(*arguments: str, code: int = 0) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "novadex.cli", *arguments],
+            [*command_line(), *arguments],
             env=environment,
             cwd=tmp_path,
             capture_output=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import redis
 from novadex.keys.master_key_file import FILE_NAME
 from novadex.sessions.service import SessionService
 from novadex.users.service import UserService
+from tests.forked import command_line
 from tests.servers import PASSWORD
 
 PEOPLE = 5
@@ -28,7 +28,7 @@ def run(fresh_databases, cache_url, sessions_url, tmp_path: Path) -> Run:
 
     def run(*arguments: str, code: int = 0, as_json: bool = True, **environment: str) -> Any:
         done = subprocess.run(
-            [sys.executable, "-m", "novadex.cli", "cache", *arguments, *(["--json"] if as_json else [])],
+            [*command_line(), "cache", *arguments, *(["--json"] if as_json else [])],
             env={
                 **os.environ,
                 "HOME": str(tmp_path),

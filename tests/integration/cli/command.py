@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import DatabasePair
+from tests.forked import command_line
 
 TIMEOUT_S = 120
 
@@ -24,7 +25,12 @@ class Command:
     folder: Path
 
     def start(self, *arguments: str, under: Sequence[str] = (), **kwargs: Any) -> subprocess.Popen[str]:
-        """``under`` are the arguments of a Python program that runs the command that follows them."""
+        """A Python of its own. ``under`` are the arguments of a Python program that runs the command that follows
+        them."""
+        begin = [*((sys.executable, *under) if under else ()), sys.executable, "-m", "novadex.cli"]
+        return self._start([*begin, *arguments], **kwargs)
+
+    def _start(self, command: list[str], **kwargs: Any) -> subprocess.Popen[str]:
         environment = {
             **os.environ,
             "DATABASE_URL": self.databases.main_url("app"),
@@ -35,7 +41,7 @@ class Command:
             "TERM": "xterm",  # a dumb one gets no progress bar
         }
         return subprocess.Popen(
-            [*((sys.executable, *under) if under else ()), sys.executable, "-m", "novadex.cli", *arguments],
+            command,
             env=environment,
             cwd=self.folder,
             text=True,
@@ -46,7 +52,11 @@ class Command:
         self, *arguments: str, code: int = 0, stdin: str | None = None, under: Sequence[str] = ()
     ) -> subprocess.CompletedProcess[str]:
         """Run it to its end, and expect its exit code."""
-        process = self.start(*arguments, under=under, **({} if stdin is None else {"stdin": subprocess.PIPE}))
+        streams = {} if stdin is None else {"stdin": subprocess.PIPE}
+        if under:
+            process = self.start(*arguments, under=under, **streams)
+        else:
+            process = self._start([*command_line(), *arguments], **streams)
         try:
             output, errors = process.communicate(stdin, timeout=TIMEOUT_S)
         finally:

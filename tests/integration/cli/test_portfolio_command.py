@@ -16,10 +16,10 @@ from tests.integration.cli.command import Command
 class WorkerCommand(Command):
     """With the rights of the worker, which makes what portfolios are read from."""
 
-    def start(self, *arguments: str, **kwargs: Any) -> Any:
+    def _start(self, command: list[str], **kwargs: Any) -> Any:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(DatabasePair, "main_url", lambda pair, _: pair._url(pair.main, "worker"))
-            return super().start(*arguments, **kwargs)
+            return super()._start(command, **kwargs)
 
 
 @pytest.fixture
