@@ -60,7 +60,7 @@ async def notify(db: DatabaseConnection) -> None:
         reached("made")
         return made
 
-    async def next_batch(market_id: int) -> int:
+    async def next_batch(market_id: int) -> tuple[int, bool]:
         count = await batch(market_id)
         reached("committed")
         return count

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 POLL_S = 0.02
 """Between two looks: a difference is published at most this and the time of one round after its commit."""
+POLL_MOVING_S = 0.005
+"""The same while a book moves."""
 EVENTS_MAX = 1_000
 """Of one market in one difference."""
 BATCHES_MAX = 10
@@ -90,6 +92,8 @@ class BookProjection:
         """Up to which moment of monotonic time everything is published."""
         self.drained = True
         """Whether the last round left nothing to do."""
+        self._moved = False
+        """Whether it found anything new."""
         self._crossed: set[int] = set()
         self._lease_lost = self._over = False
         self._requests: set[str] = set()
@@ -121,7 +125,7 @@ class BookProjection:
                         failures = 0
                         if stop.is_set():
                             return
-                        await self._pause(stop, 0.0 if not self.drained else POLL_S)
+                        await self._pause(stop, 0.0 if not self.drained else POLL_MOVING_S if self._moved else POLL_S)
             except SessionOverError as error:
                 pause_s, reason = 0.0, "cache"
                 log.warning("books are published anew", shard=self.shard, reason=str(error))
@@ -211,7 +215,8 @@ class BookProjection:
         if began >= self._external_at:
             await self._follow_external(session, publisher)
             self._external_at = time.monotonic() + EXTERNAL_INTERVAL_S
-        if pulse != self._pulse:
+        self._moved = pulse != self._pulse
+        if self._moved:
             followed, begun = await self._follow(session, publisher, began)
             self.drained = followed and begun
             if self.drained:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from novadex.storage.rows import Row
 
 QUERIES = load_queries(Path(__file__).with_suffix(".sql"))
-BATCH_EVENTS = 1_000
+BATCH_EVENTS = 5_000
+"""Looked at in one transaction."""
+BATCH_TOLD = 250
+"""Told in one transaction. What is done at once is short: books are published from the same process."""
 BATCHES_MAX = 1_000
 """Of one market in one run; what is left is for the next."""
 TOLD = {
@@ -31,23 +34,26 @@ TOLD = {
 class OrderNotifier:
     """The projection. Several workers may run it: each market has one at a time."""
 
-    def __init__(self, db: DatabaseConnection, *, batch_events: int = BATCH_EVENTS) -> None:
+    def __init__(
+        self, db: DatabaseConnection, *, batch_events: int = BATCH_EVENTS, batch_told: int = BATCH_TOLD
+    ) -> None:
         self._db = db
         self._maker = Maker(db.settings)
-        self._batch_events = batch_events
+        self._batch = batch_events, batch_told
 
     async def catch_up(self) -> int:
         """Tell everything that nobody was told; returns how many events were looked at."""
         looked_at = 0
         for row in await self._db.main.query(QUERIES.markets_behind, read_only=True):
             for _ in range(BATCHES_MAX):
-                count = await self._next_batch(row.market_id)
+                count, more = await self._next_batch(row.market_id)
                 looked_at += count
-                if count < self._batch_events:
+                if not more:
                     break
         return looked_at
 
-    async def _next_batch(self, market_id: int) -> int:
+    async def _next_batch(self, market_id: int) -> tuple[int, bool]:
+        """Returns how many events were looked at, and whether there may be more."""
         made: Counter[str] = Counter()
         async with self._db.transaction() as session:
             position = await session.value(QUERIES.lock_position, (market_id,))
@@ -56,14 +62,14 @@ class OrderNotifier:
                 await session.execute(QUERIES.follow_markets)
                 position = await session.value(QUERIES.lock_position, (market_id,))
             if position is None:
-                return 0
-            rows = await session.query(QUERIES.next_events, (market_id, position, self._batch_events))
-            looked_at, up_to = rows[0].events, rows[0].up_to
-            if looked_at:
+                return 0, False
+            rows = await session.query(QUERIES.next_events, (market_id, position, *self._batch))
+            up_to, more = rows[0].up_to, rows[0].more
+            if up_to is not None:
                 made = await self._maker.make(session, [draft_of(row) for row in rows if row.id is not None])
                 await session.execute(QUERIES.move_position, (market_id, up_to))
         count_made(made)
-        return looked_at
+        return (0 if up_to is None else up_to - position), more
 
 
 def draft_of(event: Row) -> Draft:

@@ -18,10 +18,10 @@ ORDER BY s.market_id;
 SELECT market_sequence FROM notification_positions WHERE market_id = $1 FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: next_events
--- What users are told of the next events of a market, at most $3 of them, in order: a row each, and the first columns say
--- how many were looked at and up to which one; a row without id where nothing is told. Commits come in the order of the
--- sequence, so what is seen has no gap. What the user did is not told: by a session or an API key, or by the same hand
--- that placed the order.
+-- What users are told of the next events of a market, in order, at most $4 of them: a row each, and the first columns say up
+-- to which event was looked, of $3 at most, and whether there may be more; a row without id where nothing is told. Commits
+-- come in the order of the sequence, so what is seen has no gap. What the user did is not told: by a session or an API
+-- key, or by the same hand that placed the order.
 WITH batch AS (
     SELECT * FROM order_events WHERE market_id = $1 AND market_sequence > $2 ORDER BY market_sequence LIMIT $3
 ), told AS (
@@ -35,11 +35,16 @@ WITH batch AS (
     WHERE e.type IN ('filled', 'busted', 'expired', 'rejected')
         OR e.type = 'cancelled' AND e.actor <> o.placed_by AND e.actor <> 'user:' || o.user_id::text
             AND NOT EXISTS (SELECT FROM api_keys k WHERE k.user_id = o.user_id AND e.actor = 'api_key:' || k.id::text)
+    ORDER BY e.market_sequence
+    LIMIT $4
+), looked_at AS (
+    SELECT
+        CASE WHEN told.number = $4 THEN told.last ELSE batch.last END AS up_to,
+        told.number = $4 OR batch.number = $3 AS more
+    FROM (SELECT count(*) AS number, max(market_sequence) AS last FROM batch) AS batch,
+        (SELECT count(*) AS number, max(market_sequence) AS last FROM told) AS told
 )
-SELECT looked_at.events, looked_at.up_to, told.*
-FROM (SELECT count(*) AS events, max(market_sequence) AS up_to FROM batch) AS looked_at
-LEFT JOIN told ON true
-ORDER BY told.market_sequence;
+SELECT looked_at.*, told.* FROM looked_at LEFT JOIN told ON true ORDER BY told.market_sequence;
 
 -- name: move_position
 -- Users were told up to this event.

@@ -42,7 +42,7 @@ async def test_each_event_is_told_once_to_its_owner(
     venue.end(expired, "expired")
     venue.end(rejected, "rejected", reason="no such <b>account</b>\r\nBcc: x@example.com")
 
-    assert await OrderNotifier(worker, batch_events=3).catch_up() == 12
+    assert await OrderNotifier(worker, batch_events=3, batch_told=2).catch_up() == 12
     assert await OrderNotifier(worker).catch_up() == 0
     assert await told(service, user) == [
         ("order_partially_filled", "BTC/USDT: buy order partially filled"),
