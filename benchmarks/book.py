@@ -74,8 +74,8 @@ async def running(data_dir: Path, connect: Connect) -> list[Figure]:
     endpoints = find_endpoints(settings, data_dir, "app")
     async with DatabaseConnection(endpoints, settings) as db:
         return [
-            await _delay(db, endpoints.main),
             *await _reads(db, endpoints.main),
+            await _delay(db, endpoints.main),
         ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -116,6 +117,9 @@ async def closing_in_time(database: DatabaseConnection) -> AsyncIterator[Databas
 
 async def run_together(stop: asyncio.Event, *parts: Coroutine[Any, Any, None]) -> None:
     """Run the parts of a program; the end of one, or its failure, ends all."""
+    # What the program is made of is never garbage, and looking through it stops everything for 60 to 90 ms.
+    gc.collect()
+    gc.freeze()
 
     async def run(part: Coroutine[Any, Any, None]) -> None:
         try:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.02
 """Between two looks: a difference is published at most this and the time of one round after its commit."""
-POLL_MOVING_S = 0.005
+POLL_MOVING_S = 0.01
 """The same while a book moves."""
 EVENTS_MAX = 1_000
 """Of one market in one difference."""
