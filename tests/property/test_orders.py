@@ -3,27 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from psycopg import errors
 
-from novadex import TradingService
+from novadex import DatabaseConnection, TradingService
+from novadex.book.orders import OrderBook, OrderChange
+from novadex.book.store import QUERIES as BOOK
 from novadex.errors import UsageError
 from novadex.ids import uuid7
+from novadex.portfolio.projection import PortfolioProjection
+from novadex.portfolio.records import Transfer
+from novadex.portfolio.transfers import TransferService
 from novadex.trading.orders.records import Match, Order
-from tests.conftest import DatabasePair, add_market, add_users
+from tests.conftest import DatabasePair, MarketRow, add_market, add_users
+from tests.integration.analytics.records import drain
 from tests.integration.orders.checks import violations
 
 MARKETS = ("SOL/USDC", "ETH/USDC")
 CLIENTS = 3
 LIVE = ("open", "partially_filled", "untriggered")
+OVER = frozenset({"cancelled", "expired", "rejected"})
+ILLEGAL_ONCE_OVER = (
+    ("triggered", "open"),
+    ("amended", "open"),
+    ("cancelled", "cancelled"),
+    ("expired", "expired"),
+    ("filled", "filled"),
+)
+ILLEGAL_EVENT = """
+    INSERT INTO order_events (
+        id, order_id, version, market_id, market_sequence, type, status, quantity, filled_quantity, price, actor
+    )
+    SELECT uuidv7(), o.id, o.version + 1, o.market_id, s.sequence + 1, %(type)s, %(status)s, o.quantity,
+        o.filled_quantity, o.price, 'plain SQL'
+    FROM orders AS o JOIN market_sequences AS s USING (market_id) WHERE o.id = %(order)s
+"""
+HELD = "SELECT user_id, asset_id, sum(amount) AS held FROM portfolio_holdings GROUP BY user_id, asset_id"
 
 
 @dataclass
@@ -31,8 +57,10 @@ class Modelled:
     """An order as the model has it; amounts are small whole numbers."""
 
     id: UUID
+    user: UUID
     market: str
     side: str
+    type: str
     quantity: int
     status: str
     filled: int = 0
@@ -47,7 +75,9 @@ class Run:
     pair: DatabasePair
     loop: asyncio.AbstractEventLoop
     services: list[TradingService]
+    worker: DatabaseConnection
     users: list[UUID]
+    markets: dict[str, MarketRow]
 
     def do(self, *calls: Any) -> list[Any]:
         """Carry out calls at the same time."""
@@ -69,6 +99,12 @@ class Venue(RuleBasedStateMachine):
         self.run = self.make[0]()
         self.orders: dict[UUID, Modelled] = {}
         self.matches: dict[UUID, tuple[Any, int, str | None]] = {}
+        self.executed: dict[UUID, list[tuple[UUID, str, str, int]]] = {}
+        """User, market, side and amount of both sides of a match."""
+        self.transferred: Counter[UUID] = Counter()
+        """USDC by user."""
+        self.books = {name: OrderBook(0, 6, 9) for name in MARKETS}
+        """As a projector has them, from the events alone."""
         self.reports = 0
         self.block = 0
 
@@ -100,7 +136,8 @@ class Venue(RuleBasedStateMachine):
             }
             # Every order is sent twice, by two clients: it is one order.
             calls += [self.service(n).place_order(fields), self.service(n + 1).place_order(fields)]
-            wanted.append(Modelled(id, market, side, quantity, "untriggered" if stop else "open"))
+            kind, status = ("stop", "untriggered") if stop else ("limit", "open")
+            wanted.append(Modelled(id, self.run.users[user], market, side, kind, quantity, status))
         for outcome in self.run.do(*calls):
             assert isinstance(outcome, Order), outcome
         self.orders |= {order.id: order for order in wanted}
@@ -143,6 +180,7 @@ class Venue(RuleBasedStateMachine):
                     order.filled += amount
                     order.fills[id] = amount
                     order.status = "filled" if order.filled == order.quantity else "partially_filled"
+            self.executed[id] = [(o.user, o.market, o.side, amount) for o in (taker, maker) if o is not None]
             self.matches[id] = ((taker, maker), self.block, None)
 
     @rule(
@@ -218,6 +256,35 @@ class Venue(RuleBasedStateMachine):
                 order.quantity -= amount
                 order.status = left
 
+    @rule(
+        transfers=st.lists(
+            st.tuples(st.integers(0, 3), st.sampled_from(("deposit", "withdrawal")), st.integers(1, 9)),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    def transfer(self, transfers: list[tuple[int, str, int]]) -> None:
+        calls = []
+        for n, (number, kind, amount) in enumerate(transfers):
+            user = self.run.users[number]
+            fields: Any = {"id": uuid7(), "user_id": user, "kind": kind, "asset": "USDC", "amount": amount}
+            # Reported twice, by two clients: it is one transfer.
+            calls += [TransferService(self.service(n + again)._db).record(fields) for again in range(2)]
+            self.transferred[user] += amount if kind == "deposit" else -amount
+        for outcome in self.run.do(*calls):
+            assert isinstance(outcome, Transfer), outcome
+
+    @rule(number=st.integers(0, 99), step=st.sampled_from(ILLEGAL_ONCE_OVER))
+    def take_an_illegal_step_by_sql(self, number: int, step: tuple[str, str]) -> None:
+        order = self.some(number)
+        if order is None or order.status not in OVER:
+            return
+        with psycopg.connect(self.run.pair.main_url("owner"), autocommit=True) as connection:
+            with pytest.raises((errors.IntegrityError, errors.RaiseException)):
+                connection.execute(ILLEGAL_EVENT, {"order": order.id, "type": step[0], "status": step[1]})
+            with pytest.raises((errors.IntegrityError, errors.RaiseException)):
+                connection.execute("UPDATE orders SET status = %s WHERE id = %s", (step[1], order.id))
+
     @rule(market=st.sampled_from(MARKETS), user=st.integers(0, 3))
     def cancel_all(self, market: str, user: int) -> None:
         counts = self.run.do(
@@ -241,6 +308,38 @@ class Venue(RuleBasedStateMachine):
         assert {row.id: (row.status, row.quantity, row.filled_quantity) for row in rows} == {
             order.id: (order.status, Decimal(order.quantity), Decimal(order.filled)) for order in self.orders.values()
         }
+        for name, book in self.books.items():
+            self.run.do(self.follow(book, self.run.markets[name].id))
+            assert {id: (order.side, order.lots) for id, order in book.orders.items()} == {
+                str(order.id): (order.side, (order.quantity - order.filled) * 10**9)
+                for order in self.orders.values()
+                if order.market == name and order.type == "limit" and order.status in {"open", "partially_filled"}
+            }
+
+    async def follow(self, book: OrderBook, market_id: int) -> None:
+        async with self.service(0)._db.main.transaction() as session:
+            for change in await session.made(OrderChange, BOOK.events, [[market_id], [book.sequence], 10_000]):
+                book.apply(change)
+
+    def teardown(self) -> None:
+        """At the end, what users hold is what was executed and stands, and what was transferred."""
+        if not hasattr(self, "run"):
+            return
+        holdings: Counter[tuple[UUID, int]] = Counter()
+        for id, sides in self.executed.items():
+            for user, name, side, amount in sides if self.matches[id][2] is None else ():
+                market, sign = self.run.markets[name], 1 if side == "buy" else -1
+                holdings[user, market.base_asset_id] += sign * amount
+                holdings[user, market.quote_asset_id] -= sign * amount * 5
+        for user, amount in self.transferred.items():
+            holdings[user, self.run.markets[MARKETS[0]].quote_asset_id] += amount
+        worker = self.run.worker
+        [done] = self.run.do(drain(PortfolioProjection(worker.main, worker.settings)))
+        assert done is None, done
+        [rows] = self.run.do(worker.query(HELD))
+        assert {(row.user_id, row.asset_id): row.held for row in rows if row.held} == {
+            key: Decimal(held) for key, held in holdings.items() if held
+        }
 
 
 @pytest.fixture
@@ -252,6 +351,7 @@ def runs(make_databases: Callable[[], DatabasePair]) -> Iterator[Callable[[], Ru
         for service in run.services:
             loop.run_until_complete(service.close())
             loop.run_until_complete(service._db.__aexit__(None, None, None))
+        loop.run_until_complete(run.worker.__aexit__(None, None, None))
         run.pair.server.drop_database(run.pair.main)
         run.pair.server.drop_database(run.pair.analytics)
 
@@ -259,10 +359,10 @@ def runs(make_databases: Callable[[], DatabasePair]) -> Iterator[Callable[[], Ru
         if made:
             end(made.pop())
         pair = make_databases()
-        for symbol in MARKETS:
-            add_market(pair.main_url("owner"), symbol, 9, 6)
+        markets = {symbol: add_market(pair.main_url("owner"), symbol, 9, 6) for symbol in MARKETS}
         services = [TradingService(pair.connection("app")) for _ in range(CLIENTS)]
-        made.append(Run(pair, loop, services, add_users(pair.main_url("owner"), 4)))
+        users = add_users(pair.main_url("owner"), 4)
+        made.append(Run(pair, loop, services, pair.connection("worker"), users, markets))
         return made[0]
 
     yield make
