@@ -33,6 +33,8 @@ from tests.integration.orders.checks import violations
 MARKETS = ("SOL/USDC", "ETH/USDC")
 CLIENTS = 3
 LIVE = ("open", "partially_filled", "untriggered")
+FILLS = ("match", "match", "match", "pool", "any")
+"""Of two orders that fit, with a pool, or of any two, which is mostly refused."""
 OVER = frozenset({"cancelled", "expired", "rejected"})
 ILLEGAL_ONCE_OVER = (
     ("triggered", "open"),
@@ -107,12 +109,24 @@ class Venue(RuleBasedStateMachine):
         """As a projector has them, from the events alone."""
         self.reports = 0
         self.block = 0
+        self.place([(n % 4, MARKETS[n // 2 % 2], n % 2 == 0, 5, False) for n in range(8)])
 
     def service(self, n: int) -> TradingService:
         return self.run.services[n % CLIENTS]
 
     def some(self, n: int) -> Modelled | None:
         return list(self.orders.values())[n % len(self.orders)] if self.orders else None
+
+    def fillable(self, n: int, against: Modelled | None = None) -> Modelled | None:
+        """An order that can be filled, against another one where that is given; any order where there is none."""
+        found = [
+            order
+            for order in self.orders.values()
+            if order.type == "limit"
+            and order.status in {"open", "partially_filled"}
+            and (against is None or (order.market == against.market and order.side != against.side))
+        ]
+        return found[n % len(found)] if found else self.some(n)
 
     @rule(
         orders=st.lists(
@@ -144,16 +158,20 @@ class Venue(RuleBasedStateMachine):
 
     @rule(
         fills=st.lists(
-            st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(1, 4), st.booleans()), max_size=6
+            st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(1, 4), st.sampled_from(FILLS)),
+            min_size=1,
+            max_size=6,
         )
     )
-    def fill(self, fills: list[tuple[int, int, int, bool]]) -> None:
+    def fill(self, fills: list[tuple[int, int, int, str]]) -> None:
         self.block += 1
         calls, wanted = [], []
-        for n, (first, second, amount, pool) in enumerate(fills):
-            taker, maker = self.some(first), self.some(second)
+        for n, (first, second, amount, kind) in enumerate(fills):
+            taker = self.some(first) if kind == "any" else self.fillable(first)
+            maker = self.some(second) if kind == "any" else self.fillable(second, taker)
             if taker is None or maker is None:
                 return
+            pool = kind == "pool"
             self.reports += 1
             report: Any = {
                 "market": taker.market,
