@@ -6,11 +6,19 @@ import socket
 import struct
 import sys
 
-connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-connection.connect(sys.argv[1])
-wanted = json.dumps({"arguments": sys.argv[2:], "environment": dict(os.environ), "folder": os.getcwd()})  # noqa: PTH109
-text = wanted.encode()
-socket.send_fds(connection, [struct.pack("!I", len(text))], [0, 1, 2])
-connection.sendall(text)
-code = connection.recv(1)
-sys.exit(code[0] if code else 1)
+
+def main() -> int:
+    """The exit code of the command."""
+    folder = os.getcwd()  # noqa: PTH109 - the fewer imports the better
+    wanted = {"arguments": sys.argv[2:], "environment": dict(os.environ), "folder": folder}
+    text = json.dumps(wanted).encode()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(sys.argv[1])
+        socket.send_fds(connection, [struct.pack("!I", len(text))], [0, 1, 2])
+        connection.sendall(text)
+        code = connection.recv(1)
+    return code[0] if code else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,11 +13,13 @@ from typing import Any
 import pytest
 import redis
 
+from novadex.cache.cache import Caches
 from novadex.keys.master_key_file import FILE_NAME
 from novadex.sessions.service import SessionService
 from novadex.users.service import UserService
 from tests.forked import command_line
 from tests.servers import PASSWORD
+from tests.waiting import until
 
 PEOPLE = 5
 Run = Callable[..., Any]
@@ -136,13 +139,14 @@ async def test_rebuild_fills_what_processes_that_are_connected_then_find(
         for url in (cache_url, sessions_url):
             with redis.Redis.from_url(url) as client:
                 client.flushall()
-        report = run("rebuild")
+        report = await asyncio.to_thread(run, "rebuild")  # this process listens meanwhile
         assert report["sessions"]["read"] == PEOPLE - 1
         assert report["users"]["read"] == PEOPLE - 1
         assert (report["sessions"]["kept"], report["users"]["kept"]) == (PEOPLE - 1, PEOPLE - 1)
         assert keys(sessions_url) == PEOPLE - 1
         counts = service._store.cache.counts
         before = counts.l2, counts.loaded
+        await until(db.companion(Caches).feed.confirm)
         for token in tokens[1:4]:
             await service.validate(token)
         assert (counts.l2 - before[0], counts.loaded - before[1]) == (3, 0)
