@@ -27,7 +27,8 @@ VERIFY_S_WANTED = 60
 CALLERS = 64
 CHANGES_PER_S = 200
 COST_WANTED = 0.9
-REACHED_MIN = 0.95 * CHANGES_PER_S
+REACHED_MIN = 0.97 * CHANGES_PER_S
+"""Of all rounds together: pgbench makes changes at random moments, and of 1,600 a round 40 more or fewer are chance."""
 ROUNDS, SECONDS = 15, 5.0
 STEPS = 1_000
 """How often a million rows are sealed: anchors and their snapshots are as many as in life."""
@@ -100,8 +101,11 @@ async def cost(data_dir: Path, pgbench: Path, connect: Connect) -> Figure:
                         beside.append((await run_callers(db, CALLERS, SECONDS, keys=False)).rate)
                 else:
                     alone.append((await run_callers(db, CALLERS, SECONDS, keys=False)).rate)
-    assert min(reached) >= REACHED_MIN, f"{min(reached):.0f} changes/s of {CHANGES_PER_S}: the machine was too busy"
     ratios = [with_changes / without for with_changes, without in zip(beside, alone, strict=True)]
+    mean = statistics.fmean(reached)
+    assert mean >= REACHED_MIN, (
+        f"{mean:.0f} changes/s of {CHANGES_PER_S}: the machine was too busy; ratio {statistics.median(ratios):.2f}"
+    )
     return Figure(
         f"create_trade, {CALLERS} callers, beside {CHANGES_PER_S} audited changes a second, sealed every second",
         statistics.median(beside),
@@ -111,7 +115,7 @@ async def cost(data_dir: Path, pgbench: Path, connect: Connect) -> Figure:
         statistics.median(ratios),
         COST_WANTED,
         f"{ROUNDS} rounds of {SECONDS:.0f} s, ratios {min(ratios):.2f} to {max(ratios):.2f}; reached"
-        f" {statistics.median(reached):.0f} changes/s",
+        f" {mean:.0f} changes/s, {min(reached):.0f} to {max(reached):.0f}",
     )
 
 
