@@ -28,7 +28,7 @@ CALLERS = 64
 CHANGES_PER_S = 200
 COST_WANTED = 0.9
 REACHED_MIN = 0.97 * CHANGES_PER_S
-"""Of all rounds together: pgbench makes changes at random moments, and of 1,600 a round 40 more or fewer are chance."""
+"""Of all rounds together: pgbench makes changes at random moments, and of 1,600 a round 40 more are chance."""
 ROUNDS, SECONDS = 15, 5.0
 STEPS = 1_000
 """How often a million rows are sealed: anchors and their snapshots are as many as in life."""
