@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import time
@@ -27,6 +28,7 @@ EVENTS_AT_ONCE = 1_000
 EVENTS_WANTED = 20_000.0
 DELAY_MS_WANTED, READ_MS_WANTED = 50.0, 2.0
 DELAY_SECONDS, READ_SECONDS = 10.0, 15.0
+MARKET = "BTC/USDT"
 READS_PER_S, UPDATES_PER_S = 200, 1_000
 DEPTH = 50
 WARM_S = 2.0
@@ -40,8 +42,8 @@ async def drain(data_dir: Path, connect: Connect) -> list[Figure]:
         await add_records(db)
     settings = load_settings()
     endpoints = find_endpoints(settings, data_dir, "worker")
-    writer = Writer(find_endpoints(settings, data_dir, "app").main)
-    writer.write(EVENTS_AT_ONCE)
+    writer = Writer(find_endpoints(settings, data_dir, "app").main, MARKET)
+    writer.write(writer.prepare(EVENTS_AT_ONCE))
     async with DatabaseConnection(endpoints, settings) as db:
         projection = BookProjection(db)
         async with aclosing(projection.rounds()) as rounds:
@@ -49,7 +51,7 @@ async def drain(data_dir: Path, connect: Connect) -> list[Figure]:
             while not projection.drained:
                 await anext(rounds)
             for _ in range(EVENTS // EVENTS_AT_ONCE):
-                await asyncio.to_thread(writer.write, EVENTS_AT_ONCE)
+                await asyncio.to_thread(writer.write, writer.prepare(EVENTS_AT_ONCE))
             began = time.perf_counter()
             await anext(rounds)
             while not projection.drained:
@@ -61,7 +63,7 @@ async def drain(data_dir: Path, connect: Connect) -> list[Figure]:
             EVENTS / took_s,
             "/s",
             wanted=EVENTS_WANTED,
-            note=f"{EVENTS:,} that waited, half placed, half cancelled; a difference for each 2,000",
+            note=f"{EVENTS:,} that waited, half placed, half cancelled; a difference for each 1,000",
         )
     ]
 
@@ -72,6 +74,8 @@ async def running(data_dir: Path, connect: Connect) -> list[Figure]:
         await add_records(db)
     settings = load_settings()
     endpoints = find_endpoints(settings, data_dir, "app")
+    gc.collect()
+    gc.freeze()  # as the programs do
     async with DatabaseConnection(endpoints, settings) as db:
         return [
             *await _reads(db, endpoints.main),
@@ -80,22 +84,26 @@ async def running(data_dir: Path, connect: Connect) -> list[Figure]:
 
 
 async def _delay(db: DatabaseConnection, url: str) -> Figure:
+    """Milliseconds from each commit to its difference."""
     reader = db.companion(BookReader)
-    market_id = await db.main.value("SELECT id FROM markets ORDER BY id LIMIT 1")
-    keys = await reader.keys(market_id)
+    keys = await reader.keys(await reader.market_id(MARKET))
     writing = asyncio.create_task(_write(url, EVENTS_WANTED, DELAY_SECONDS))
     published: list[tuple[int, int]] = []
     last, client = "0-0", reader.client()
+
+    async def take(block_ms: int | None) -> None:
+        """The new differences, each with the moment at which the cache server took it, which is in its number."""
+        nonlocal last
+        for _, entries in _streams(await client.xread({keys.changes: last}, 1_000, block_ms)):
+            for number, fields in entries:
+                last = number.decode()
+                published.append((decode_difference(fields[b"d"]).to_sequence, int(last.partition("-")[0])))
+
     while not writing.done():
-        for _, entries in _streams(await client.xread({keys.changes: last}, 1_000, 50)):
-            for change_id, fields in entries:
-                last = change_id
-                difference = decode_difference(fields[b"d"])
-                published.append((difference.to_sequence, difference.published_ms))
+        await take(50)
     report = await writing
     await asyncio.sleep(0.2)
-    for _, entries in _streams(await client.xread({keys.changes: last}, 1_000)):
-        published += [(d.to_sequence, d.published_ms) for d in (decode_difference(f[b"d"]) for _, f in entries)]
+    await take(None)
     published.sort()
     delays, at = [], 0
     warm_ms = report["committed"][0][1] + WARM_S * 1_000
@@ -118,44 +126,52 @@ async def _delay(db: DatabaseConnection, url: str) -> Figure:
 
 async def _reads(db: DatabaseConnection, url: str) -> list[Figure]:
     books = BookService(db)
-    market = await db.main.value("SELECT symbol FROM markets ORDER BY id LIMIT 1")
     writing = asyncio.create_task(_write(url, UPDATES_PER_S, READ_SECONDS + WARM_S))
     await asyncio.sleep(WARM_S)
-    took_ms: list[float] = []
-    levels: list[int] = []
+    reader = db.companion(BookReader)
+    keys, bare = await reader.keys(await reader.market_id(MARKET)), reader.client()
+    took_ms: dict[str, list[float]] = {"read": [], "get": []}
 
     async def read() -> None:
         began = time.perf_counter()
-        book = await books.get_book(market, DEPTH)
-        took_ms.append((time.perf_counter() - began) * 1_000)
-        levels.append(len(book.bids))
+        book = await books.get_book(MARKET, DEPTH)
+        took_ms["read"].append((time.perf_counter() - began) * 1_000)
+        assert len(book.bids) == len(book.asks) == DEPTH
+
+    async def get() -> None:
+        began = time.perf_counter()
+        await bare.get(keys.top)
+        took_ms["get"].append((time.perf_counter() - began) * 1_000)
 
     began = time.perf_counter()
-    reads: set[asyncio.Task[None]] = set()
-    for number in range(int(READS_PER_S * READ_SECONDS)):
-        await asyncio.sleep(max(0.0, began + number / READS_PER_S - time.perf_counter()))
-        task = asyncio.create_task(read())
-        reads.add(task)
-        task.add_done_callback(reads.discard)
-    await asyncio.gather(*reads)
+    running: set[asyncio.Task[None]] = set()
+    for number in range(int(READS_PER_S * READ_SECONDS * 2)):
+        await asyncio.sleep(max(0.0, began + number / READS_PER_S / 2 - time.perf_counter()))
+        task = asyncio.create_task(get() if number % 2 else read())
+        running.add(task)
+        task.add_done_callback(running.discard)
+    await asyncio.gather(*running)
     report = await writing
     rate = report["written"] / report["seconds"]
+    reads, gets = took_ms["read"], took_ms["get"]
     return [
         Figure(
             f"book: read {DEPTH} levels, p99, {READS_PER_S} reads/s, {rate:,.0f} updates/s",
-            quantile(took_ms, 0.99),
+            quantile(reads, 0.99),
             "ms",
+            "bare GETs of the same, in turn, p99",
+            quantile(gets, 0.99),
             wanted=READ_MS_WANTED,
             smaller_is_better=True,
-            note=f"p50 {quantile(took_ms, 0.5):.2f} ms, worst {max(took_ms):.1f} ms, {min(levels)} levels or more",
+            note=f"p50 {quantile(reads, 0.5):.2f} ms, worst {max(reads):.1f} ms; the GETs: p50"
+            f" {quantile(gets, 0.5):.2f} ms, worst {max(gets):.1f} ms",
         )
     ]
 
 
 async def _write(url: str, rate: float, seconds: float) -> dict[str, Any]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.book_writer", url, str(rate), str(seconds), stdout=asyncio.subprocess.PIPE
-    )
+    command = [sys.executable, "-m", "benchmarks.book_writer", url, MARKET, str(rate), str(seconds)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     assert process.returncode == 0
     return json.loads(output)

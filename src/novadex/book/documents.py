@@ -19,6 +19,7 @@ is nobody's.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -48,8 +49,8 @@ class Top(msgspec.Struct, array_like=True, frozen=True):
     """How many there are in all."""
     ask_levels: int
     source: Source
-    bids: list[Row]
-    asks: list[Row]
+    bids: tuple[Row, ...]
+    asks: tuple[Row, ...]
 
     @property
     def publisher(self) -> str:
@@ -115,12 +116,13 @@ def top_of(epoch: str, sequence: int, source: Source, levels: Levels) -> Top:
         len(levels.bids),
         len(levels.asks),
         source,
-        levels.bids.rows(TOP_LEVELS),
-        levels.asks.rows(TOP_LEVELS),
+        tuple(levels.bids.rows(TOP_LEVELS)),
+        tuple(levels.asks.rows(TOP_LEVELS)),
     )
 
 
 encode = msgspec.json.Encoder().encode
-decode_top = msgspec.json.Decoder(Top).decode
+# A book is read more often than it moves.
+decode_top = lru_cache(maxsize=128)(msgspec.json.Decoder(Top).decode)
 decode_seen = msgspec.json.Decoder(Seen).decode
 decode_difference = msgspec.json.Decoder(Difference).decode

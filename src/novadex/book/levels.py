@@ -34,7 +34,7 @@ class Side:
         self._prices: list[int] = []
         self._lots: dict[int, int] = {}
         self._rows: dict[int, Row] = {}
-        """Texts of levels that were asked for, until they change."""
+        """Texts of levels that were asked for, until the levels change."""
         self.price_decimals = price_decimals
         self.lot_decimals = lot_decimals
         self.changed: set[int] = set()
@@ -83,25 +83,25 @@ class Side:
     def rows(self, depth: int | None = None) -> list[Row]:
         """The best levels as text, best first; None: all of them."""
         keys = self._prices[-depth:] if depth else self._prices if depth is None else []
-        rows, found = self._rows, []
-        for key in reversed(keys):
-            row = rows.get(key)
-            if row is None:
-                row = rows[key] = self._row(key, self._lots[key])
-            found.append(row)
-        return found
+        return [self._row(key) for key in reversed(keys)]
 
     def take_changes(self) -> list[tuple[int, int]]:
         """The (price, lots) that were set since the last call, 0 where the level is gone."""
         changed, self.changed = self.changed, set()
         return [(key * self._direction, self._lots.get(key, 0)) for key in changed]
 
-    def row(self, price: int, lots: int) -> Row:
-        """A level as text."""
-        return self._row(price * self._direction, lots)
+    def row(self, price: int) -> Row:
+        """A level as text; its quantity is ``GONE`` where there is none."""
+        return self._row(price * self._direction)
 
-    def _row(self, key: int, lots: int) -> Row:
-        return to_text(abs(key), self.price_decimals), to_text(lots, self.lot_decimals)
+    def _row(self, key: int) -> Row:
+        row = self._rows.get(key)
+        if row is None:
+            price, lots = to_text(abs(key), self.price_decimals), self._lots.get(key)
+            if lots is None:
+                return price, GONE
+            row = self._rows[key] = price, to_text(lots, self.lot_decimals)
+        return row
 
 
 class Levels:

@@ -36,9 +36,10 @@ class OrderChange(NamedTuple):
     price: str | None
     remaining: str
     """Quantity less what is filled."""
-    side: str
+    side: str | None
+    """None where the order has left the book."""
     may_rest: bool
-    """Whether an order of its kind ever rests."""
+    """Whether an order of its kind ever rests; False where it has left the book."""
 
 
 class RestingOrder(NamedTuple):
@@ -74,12 +75,8 @@ class OrderBook:
         decimals than this book counts in: then nothing is changed."""
         if change.sequence != self.sequence + 1:
             raise GapError(f"event {change.sequence} does not follow {self.sequence}")
-        if not change.may_rest:
-            self.sequence = change.sequence
-            return
-        rests = change.status in LIVE and change.price is not None
-        if rests:
-            price = to_units(change.price or "", self.levels.price_decimals)
+        if change.may_rest and change.status in LIVE and change.price and change.side:
+            price = to_units(change.price, self.levels.price_decimals)
             lots = to_units(change.remaining, self.levels.lot_decimals)
             before = self.orders.get(change.order_id)
             keeps_place = before is not None and (

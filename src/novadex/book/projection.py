@@ -2,8 +2,9 @@
 
 A projector owns a shard of the markets by an advisory lock, holds their books in memory, and publishes differences
 into the cache server. It looks 50 times a second whether any market moved, with one small query; only those that did
-are asked for. What is published is only ever put onto what it follows: where the server lost something, was
-restarted with an old state, or somebody else published, the book is read anew from PostgreSQL.
+are asked for, and while they move their events come with the look itself. What is published is only ever put onto
+what it follows: where the server lost something, was restarted with an old state, or somebody else published, the
+book is read anew from PostgreSQL.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ import secrets
 import time
 from collections import deque
 from contextlib import aclosing, suppress
-from itertools import groupby
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 import structlog
@@ -25,9 +24,9 @@ from psycopg import IsolationLevel
 
 from novadex.book import metrics
 from novadex.book.documents import LEASE_MS, MarketKeys, requests_key, shard_lease_key
-from novadex.book.orders import GapError, OrderChange
+from novadex.book.orders import GapError
 from novadex.book.publisher import Publisher
-from novadex.book.store import QUERIES, read_levels, read_orders
+from novadex.book.store import QUERIES, Pulse, read_levels, read_news, read_orders
 from novadex.book.units import FinerValueError
 from novadex.errors import ConfigurationError, NovaDexError, UnavailableError
 from novadex.storage.database import Database
@@ -36,13 +35,14 @@ from novadex.storage.session import Session
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from novadex.book.orders import OrderBook
+    from novadex.book.orders import OrderBook, OrderChange
     from novadex.storage.connection import DatabaseConnection
 
 POLL_S = 0.02
 """Between two looks: a difference is published at most this and the time of one round after its commit."""
 POLL_MOVING_S = 0.01
-"""The same while a book moves."""
+"""The same while a book moves, and for ``MOVING_S`` after it."""
+MOVING_S = 1.0
 EVENTS_MAX = 1_000
 """Of one market in one difference."""
 BATCHES_MAX = 10
@@ -85,15 +85,17 @@ class BookProjection:
         self._books: dict[int, OrderBook] = {}
         self._external: dict[int, str] = {}
         """Markets that show another exchange's book, and the snapshot that is published of each; empty: none is."""
-        self._pulse: Any = None
+        self._pulse: Pulse | None = None
+        """How the shard stood when everything was followed for the last time."""
+        self._moving: list[int] = []
+        """Markets that moved lately, the latest first: their next events are asked for with the look itself."""
+        self._moving_until = 0.0
         self._looked: deque[int] = deque()
         self._look_at = self._external_at = 0.0
         self._complete_at = math.inf
         """Up to which moment of monotonic time everything is published."""
         self.drained = True
         """Whether the last round left nothing to do."""
-        self._moved = False
-        """Whether it found anything new."""
         self._crossed: set[int] = set()
         self._lease_lost = self._over = False
         self._requests: set[str] = set()
@@ -125,7 +127,9 @@ class BookProjection:
                         failures = 0
                         if stop.is_set():
                             return
-                        await self._pause(stop, 0.0 if not self.drained else POLL_MOVING_S if self._moved else POLL_S)
+                        await self._pause(
+                            stop, 0.0 if not self.drained else POLL_MOVING_S if self._moving else POLL_S
+                        )
             except SessionOverError as error:
                 pause_s, reason = 0.0, "cache"
                 log.warning("books are published anew", shard=self.shard, reason=str(error))
@@ -175,6 +179,7 @@ class BookProjection:
 
     def _begin(self) -> None:
         self._books, self._external, self._pulse, self._crossed = {}, {}, None, set()
+        self._moving = []
         self._looked.clear()
         self._look_at = self._external_at = 0.0
         self._lease_lost, self._over, self.drained = False, False, False
@@ -208,16 +213,18 @@ class BookProjection:
         if self._lease_lost:
             raise SessionOverError("the cache server lost what was published, or it is another's")
         await self._serve_requests(session, publisher)
-        pulse = await session.one(QUERIES.pulse, [self.shard, self.shards])
-        assert pulse is not None  # noqa: S101 - it is an aggregate
+        known = {id: self._books[id].sequence for id in self._moving if id in self._books}
+        pulse, changes = await self._read(session, known)
         if self._pulse is not None and pulse.epoch != self._pulse.epoch:
             raise SessionOverError("the database was restored")
         if began >= self._external_at:
             await self._follow_external(session, publisher)
             self._external_at = time.monotonic() + EXTERNAL_INTERVAL_S
-        self._moved = pulse != self._pulse
-        if self._moved:
-            followed, begun = await self._follow(session, publisher, began)
+        if pulse != self._pulse:
+            self._moving_until = began + MOVING_S
+            followed = begun = await self._follow_moving(session, publisher, pulse, changes, began)
+            if not followed:
+                followed, begun = await self._follow_all(session, publisher, began)
             self.drained = followed and begun
             if self.drained:
                 self._pulse = pulse
@@ -225,12 +232,25 @@ class BookProjection:
                 self._complete_at = began
         else:
             self._complete_at = began
+            if began > self._moving_until:
+                self._moving = []
         await self._look_at_some(session, publisher, began)
         metrics.book_markets.labels(str(self.shard)).set(len(publisher.markets()))
         metrics.book_crossed.labels(str(self.shard)).set(len(self._crossed))
 
-    async def _follow(self, session: Session, publisher: Publisher, began: float) -> tuple[bool, bool]:
-        """Apply and publish what is new; returns whether that was all, and whether every book has been begun."""
+    async def _follow_moving(
+        self, session: Session, publisher: Publisher, pulse: Pulse, changes: list[list[OrderChange]], began: float
+    ) -> bool:
+        """Apply and publish events of the markets that moved lately; returns whether that were all in the shard."""
+        if self._pulse is None:
+            return False
+        new = sum(len(part) for part in changes)
+        changes = [part for part in changes if part[0].market_id in self._books]
+        drained = not changes or await self._follow_part(session, publisher, changes, began)
+        return drained and pulse == self._pulse._replace(events=self._pulse.events + new)
+
+    async def _follow_all(self, session: Session, publisher: Publisher, began: float) -> tuple[bool, bool]:
+        """Apply and publish whatever is new; returns whether that was all, and whether every book has been begun."""
         known = {market_id: book.sequence for market_id, book in self._books.items()}
         moved = {
             row.market_id: row.sequence
@@ -249,17 +269,20 @@ class BookProjection:
                 await self._rebuild(session, publisher, market_id, "restored")
             else:
                 following.append(market_id)
+        self._moving = list(dict.fromkeys((*following, *self._moving)))[:MARKETS_MAX]
         for start in range(0, len(following), MARKETS_MAX):
             part = {market_id: known[market_id] for market_id in following[start : start + MARKETS_MAX]}
-            drained &= await self._follow_part(session, publisher, part, began)
+            _, changes = await self._read(session, part)
+            drained &= await self._follow_part(session, publisher, changes, began)
         for market_id in to_begin[:MARKETS_MAX]:
             await self._rebuild(session, publisher, market_id, "start")
         return drained, len(to_begin) <= MARKETS_MAX
 
-    async def _follow_part(self, session: Session, publisher: Publisher, known: dict[int, int], began: float) -> bool:
-        """Apply and publish the next events of some markets, batch by batch, each read while the one before it is
-        applied; returns whether that were all."""
-        changes = await self._read(session, known)
+    async def _follow_part(
+        self, session: Session, publisher: Publisher, changes: list[list[OrderChange]], began: float
+    ) -> bool:
+        """Apply and publish the next events of some markets and what comes behind them, batch by batch, each read
+        while the one before it is applied; returns whether that were all."""
         for _ in range(BATCHES_MAX):
             more = {part[-1].market_id: part[-1].sequence for part in changes if len(part) >= EVENTS_MAX}
             ahead = asyncio.create_task(self._read(session, more), name="novadex book events") if more else None
@@ -268,7 +291,7 @@ class BookProjection:
                     part[0].market_id: why for part in changes if (why := await self._apply(publisher, part))
                 }
             finally:
-                changes = await ahead if ahead is not None else []
+                changes = (await ahead)[1] if ahead is not None else []
             for market_id, why in to_rebuild.items():
                 await self._rebuild(session, publisher, market_id, why)
             metrics.book_publish_seconds.observe(time.monotonic() - began)
@@ -277,10 +300,8 @@ class BookProjection:
                 return not more
         return False
 
-    async def _read(self, session: Session, known: dict[int, int]) -> list[list[OrderChange]]:
-        """The next events behind the sequence of each market, by market."""
-        rows = await session.made(OrderChange, QUERIES.events, [list(known), list(known.values()), EVENTS_MAX])
-        return [list(part) for _, part in groupby(rows, key=attrgetter("market_id"))]
+    async def _read(self, session: Session, known: dict[int, int]) -> tuple[Pulse, list[list[OrderChange]]]:
+        return await read_news(session, known, EVENTS_MAX, self.shard, self.shards)
 
     async def _apply(self, publisher: Publisher, changes: list[OrderChange]) -> str:
         """Apply and publish events of a market; returns why its book has to be read anew, if it has."""

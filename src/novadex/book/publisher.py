@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import RedisClusterException, RedisError
 
@@ -33,6 +34,7 @@ COMMAND_S_MAX = 2.0
 PIECE_FIELDS = 2_000
 """Fields of a hash in one command, where a whole book is written."""
 BESIDE_TTL_MS = 60_000
+pack = msgspec.msgpack.Encoder().encode
 SERVER_GONE = (RedisError, RedisClusterException, OSError, TimeoutError)
 
 
@@ -199,14 +201,15 @@ class Publisher:
             left.sequence,
             sequence,
             top.checksum,
-            [levels.bids.row(*change) for change in bids],
-            [levels.asks.row(*change) for change in asks],
+            [levels.bids.row(price) for price, _ in bids],
+            [levels.asks.row(price) for price, _ in asks],
             _now_ms(),
         )
         after = (len(levels.bids), len(levels.asks), orders_after)
         arguments: list[Any] = [left.epoch, left.sequence, *left.counts(), sequence, top.checksum, *after]
-        arguments += [encode(top), encode(difference), CHANGES_MAX, KEY_TTL_MS, len(bids), len(asks), len(orders)]
-        arguments += [part for pair in (*bids, *asks, *orders) for part in pair]
+        # In one argument: thousands of them would cost the client more than all the rest.
+        changes = pack([_put_and_gone(bids), _put_and_gone(asks), _put_and_gone(orders)])
+        arguments += [encode(top), encode(difference), CHANGES_MAX, KEY_TTL_MS, changes]
         if not await self._run(PUBLISH, left.keys[:6], arguments):
             return False
         left.sequence = sequence
@@ -228,6 +231,19 @@ class Publisher:
 
 def _lease(key: str) -> list[str]:
     return [key, f"{key}:witness"]
+
+
+def _put_and_gone(changes: Iterable[tuple[int | str, int | str]]) -> tuple[list[str], list[str]]:
+    """What is put into a hash, field and value in turn, and the fields that go: those without a value. Numbers go as
+    text, for the server's scripts know them only as floats."""
+    put: list[str] = []
+    gone: list[str] = []
+    for field, value in changes:
+        if value:
+            put += (str(field), str(value))
+        else:
+            gone.append(str(field))
+    return put, gone
 
 
 def _order_text(order: RestingOrder) -> str:

@@ -23,11 +23,32 @@ SELECT set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan
 -- One import into a market at a time.
 SELECT pg_try_advisory_lock(1651470188, $1);
 
--- name: pulse
--- Moves whenever a market of the shard has a new event: one row, however many markets there are.
-SELECT coalesce(sum(sequence), 0)::bigint AS events, count(*) AS markets, (SELECT epoch FROM recovery_epoch) AS epoch
-FROM market_sequences
-WHERE market_id % $2 = $1;
+-- name: news
+-- How a shard stands, which moves whenever a market of it has a new event: one row however many markets there are; and
+-- beside it, by the same look, the next events of some markets, a bounded number of each. What rests is looked up order
+-- by order, whatever the planner believes of their number; orders that left the book are not looked up at all.
+SELECT pulse.*, e.*
+FROM (
+    SELECT coalesce(sum(sequence), 0)::bigint AS events, count(*) AS markets, (SELECT epoch FROM recovery_epoch) AS epoch
+    FROM market_sequences
+    WHERE market_id % $2 = $1
+) AS pulse
+LEFT JOIN (
+    SELECT e.market_id, e.market_sequence, e.order_id::text, e.type, e.status, e.price::text,
+        (e.quantity - e.filled_quantity)::text, o.side, coalesce(o.may_rest, false)
+    FROM unnest($3::integer[], $4::bigint[]) AS known (market_id, sequence)
+    CROSS JOIN LATERAL (
+        SELECT * FROM order_events
+        WHERE market_id = known.market_id AND market_sequence > known.sequence
+        ORDER BY market_sequence
+        LIMIT $5
+    ) AS e
+    LEFT JOIN LATERAL (
+        SELECT side, type IN ('limit', 'stop_limit') AND time_in_force IN ('gtc', 'gtt') AS may_rest
+        FROM orders WHERE id = e.order_id AND e.status IN ('open', 'partially_filled') LIMIT 1
+    ) AS o ON true
+) AS e ON true
+ORDER BY e.market_id, e.market_sequence;
 
 -- name: moved
 -- The markets of the shard whose number is not the known one.
@@ -36,24 +57,6 @@ FROM market_sequences s
 LEFT JOIN unnest($3::integer[], $4::bigint[]) AS known (market_id, sequence) ON known.market_id = s.market_id
 WHERE s.market_id % $2 = $1 AND s.sequence <> coalesce(known.sequence, 0)
 ORDER BY s.market_id;
-
--- name: events
--- The next events of some markets, a bounded number of each. The orders are looked up one by one, whatever the planner
--- believes of their number.
-SELECT e.market_id, e.market_sequence, e.order_id::text, e.type, e.status, e.price::text,
-    (e.quantity - e.filled_quantity)::text, o.side, o.may_rest
-FROM unnest($1::integer[], $2::bigint[]) AS known (market_id, sequence)
-CROSS JOIN LATERAL (
-    SELECT * FROM order_events
-    WHERE market_id = known.market_id AND market_sequence > known.sequence
-    ORDER BY market_sequence
-    LIMIT $3
-) AS e
-CROSS JOIN LATERAL (
-    SELECT side, type IN ('limit', 'stop_limit') AND time_in_force IN ('gtc', 'gtt') AS may_rest
-    FROM orders WHERE id = e.order_id LIMIT 1
-) AS o
-ORDER BY e.market_id, e.market_sequence;
 
 -- name: market
 -- A market, the number of its last event, and the decimals of the finest price among its live orders and its tick size.

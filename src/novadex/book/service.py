@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import aclosing
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 from uuid import UUID
 
@@ -159,5 +160,15 @@ def _book(market: str, at: WholeBook | LevelsAt | Top, bids: Sequence[Row], asks
     return Book(market, at.sequence, checksum, _as_levels(bids), _as_levels(asks), at.source)
 
 
-def _as_levels(rows: Iterable[Row]) -> list[Level]:
-    return [Level(Decimal(price), Decimal(quantity)) for price, quantity in rows]
+def _as_levels(rows: Sequence[Row]) -> list[Level]:
+    """Of the best levels it is remembered: a book is read more often than it moves."""
+    return list(_remembered(tuple(rows)) if len(rows) <= TOP_LEVELS else _made(rows))
+
+
+def _made(rows: Iterable[Row]) -> Iterable[Level]:
+    return (Level(Decimal(price), Decimal(quantity)) for price, quantity in rows)
+
+
+@lru_cache(maxsize=128)
+def _remembered(rows: tuple[Row, ...]) -> tuple[Level, ...]:
+    return tuple(_made(rows))

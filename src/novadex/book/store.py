@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from novadex.book.levels import Levels
-from novadex.book.orders import OrderBook, RestingOrder
+from novadex.book.orders import OrderBook, OrderChange, RestingOrder
 from novadex.book.units import decimals_of, to_units
 from novadex.storage.queries import load_queries
 
@@ -26,6 +28,16 @@ ORDERS_AT_ONCE = 2_000
 decode_rows = msgspec.json.Decoder(list[tuple[str, str]]).decode
 
 
+class Pulse(NamedTuple):
+    """How a shard of the markets stands; another one, and something is new in it."""
+
+    events: int
+    """Of all its markets together."""
+    markets: int
+    epoch: int
+    """Of the database: raised where it was restored."""
+
+
 @dataclass(frozen=True, slots=True)
 class LevelsAt:
     """The levels of a market as of a sequence."""
@@ -33,6 +45,18 @@ class LevelsAt:
     sequence: int
     levels: Levels
     source: Source
+
+
+async def read_news(
+    session: Session, known: dict[int, int], events_max: int, shard: int = 0, shards: int = 1
+) -> tuple[Pulse, list[list[OrderChange]]]:
+    """How a shard stands, and the next events behind the sequences of some markets, in order, those of a market
+    together, at most so many of each."""
+    values = [shard, shards, list(known), list(known.values()), events_max]
+    rows = await session.made(_tuple, QUERIES.news, values)
+    width = len(Pulse._fields)
+    changes = [OrderChange(*row[width:]) for row in rows if row[width] is not None]
+    return Pulse(*rows[0][:width]), [list(part) for _, part in groupby(changes, key=attrgetter("market_id"))]
 
 
 async def read_orders(session: Session, market: Row) -> OrderBook:

@@ -33,6 +33,7 @@ def to_units(text: str, decimals: int) -> int:
     return int(digits) * 10 ** (decimals - len(fraction))
 
 
+@lru_cache(maxsize=50_000)
 def to_text(units: int, decimals: int) -> str:
     """The plain notation without trailing zeros: the same value has always the same text.
 

@@ -4,15 +4,16 @@ anew."""
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from novadex.analytics.rebuild import rebuild_trades
 from novadex.analytics.verify import RECORDS, Difference, Span, verify_trades
-from novadex.book.orders import OrderBook, OrderChange, RestingOrder
+from novadex.book.orders import OrderBook, RestingOrder
 from novadex.book.reader import BookReader
 from novadex.book.service import BookService
 from novadex.book.store import QUERIES as BOOKS
-from novadex.book.store import read_orders
+from novadex.book.store import read_news, read_orders
 from novadex.book.units import to_text
 from novadex.errors import UnavailableError
 from novadex.ids import time_of
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from novadex.book.levels import Levels
+    from novadex.book.orders import OrderChange
     from novadex.book.reader import BookLook, WholeBook
     from novadex.storage.connection import DatabaseConnection
     from novadex.storage.rows import Row
@@ -157,9 +159,9 @@ class BookCheck:
             if now.sequence - book.sequence > EVENTS_BEHIND_MAX:
                 behind = f"The book of {market.symbol} is {now.sequence - book.sequence:,} events behind."
                 return Slice(0, market.id, behind)
-            events = await session.query(BOOKS.events, [[market.id], [book.sequence], EVENTS_BEHIND_MAX])
+            _, news = await read_news(session, {market.id: book.sequence}, EVENTS_BEHIND_MAX)
             truth = _texts(await read_orders(session, now))
-        published = _texts(_brought_up(book, events))
+        published = _texts(_brought_up(book, chain.from_iterable(news)))
         for id in sorted(published.keys() | truth.keys()):
             if published.get(id) != truth.get(id):
                 differs("book orders", {"order_id": id}, published.get(id), truth.get(id))
@@ -201,11 +203,11 @@ def _fine_book(book: WholeBook) -> OrderBook:
     return fine
 
 
-def _brought_up(book: WholeBook, events: Iterable[Row]) -> OrderBook:
+def _brought_up(book: WholeBook, events: Iterable[OrderChange]) -> OrderBook:
     """The published book after the events that came since."""
     fine = _fine_book(book)
-    for row in events:
-        fine.apply(OrderChange(*row.values()))
+    for event in events:
+        fine.apply(event)
     return fine
 
 

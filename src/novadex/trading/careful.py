@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -29,7 +30,7 @@ GIVE_UP_AFTER_S = 8.0
 PAUSE_S = 0.05
 
 
-class FastThenCareful(Generic[Item, Outcome]):
+class FastThenCareful(ABC, Generic[Item, Outcome]):
     """Writes batches on a connection of its own, which it opens when it needs it.
 
     Whatever the fast way meets leads to the careful way, which must be safe to take at any time and again:
@@ -46,17 +47,17 @@ class FastThenCareful(Generic[Item, Outcome]):
             with suppress(psycopg.Error):
                 await connection.close()
 
+    @abstractmethod
     async def _fast(self, batch: list[Item]) -> list[Outcome | Exception]:
         """Raises whatever goes wrong."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _careful(self, batch: list[Item]) -> list[Outcome | Exception]:
         """Every item gets its own outcome. Raises only where the server cannot be used."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _unwritten(self, error: Exception, item: Item) -> Exception:
         """The error of one item of a batch that could not be written."""
-        raise NotImplementedError
 
     async def _session(self) -> Session:
         if self._connection is None or self._connection.closed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import aclosing
 from typing import Any
 
@@ -134,6 +135,35 @@ async def test_each_shard_keeps_its_own_markets(orders, make_market, fresh_datab
     beside.close()
 
 
+async def test_one_round_publishes_all_that_is_new_whichever_markets_moved_before(
+    orders, make_market, fresh_databases, cache_url, market
+):
+    others = [make_market(symbol, 18, 18) for symbol in ("ETH/USDT", "SOL/USDT")]
+    makers = [orders, *(Orders(fresh_databases.main_url("app"), other, orders.user) for other in others)]
+    markets = [market, *others]
+    chance = random.Random(3)  # noqa: S311 - no secret
+    async with fresh_databases.connection("worker", cache=cache_url) as db:
+        projection, books = BookProjection(db), BookService(db)
+        async with aclosing(projection.rounds()) as rounds:
+            sequences = [0, 0, 0]
+            for number in range(40):
+                for at in chance.choices(range(3), weights=(6, 2, 1), k=chance.randint(0, 4)):
+                    placed = makers[at].place("buy", chance.randint(90, 110), 1)
+                    sequences[at] += 1
+                    if chance.random() < 0.5:
+                        makers[at].cancel(placed)
+                        sequences[at] += 1
+                if number == 20:
+                    projection._moving_until = 0.0  # as if nothing had moved for a while
+                await anext(rounds)
+                assert projection.drained
+                for which, sequence in zip(markets, sequences, strict=True):
+                    published = await from_cache(books, which)
+                    assert (published.sequence if published is not None else 0) == sequence
+    for maker in makers[1:]:
+        maker.close()
+
+
 async def test_events_are_found_by_index_whatever_the_tables_hold(orders, market, fresh_databases):
     orders.connection.execute(
         "INSERT INTO orders (id, user_id, market_id, base_decimals, quote_decimals, side, type, quantity, price)"
@@ -148,11 +178,15 @@ async def test_events_are_found_by_index_whatever_the_tables_hold(orders, market
             name: "\n".join(
                 row[0] for row in cursor.execute(f"EXPLAIN {QUERIES[name].sql}".encode(), parameters).fetchall()
             )
-            for name, parameters in {"events": ([market.id], [29_990], EVENTS_MAX), "mark": (market.id,)}.items()
+            for name, parameters in {
+                "news": (0, 1, [market.id], [29_990], EVENTS_MAX),
+                "mark": (market.id,),
+            }.items()
         }
-    assert "Seq Scan on order" not in plans["events"]
-    assert "Merge Append" in plans["events"]  # in the order of the index, until there are enough
-    assert "Index Scan" in plans["events"]
+    assert "Seq Scan on order" not in plans["news"]
+    assert "Merge Append" in plans["news"]  # in the order of the index, until there are enough
+    assert "Index Scan" in plans["news"]
+    assert "One-Time Filter" in plans["news"]  # who left the book is not looked up
     assert "book_snapshots_market_idx" in plans["mark"]
 
 

@@ -60,8 +60,8 @@ def test_snapshot_and_differences_are_the_whole_book_at_each_point(made, every):
             0,
             number,
             levels.checksum(),
-            [levels.bids.row(*change) for change in levels.bids.take_changes()],
-            [levels.asks.row(*change) for change in levels.asks.take_changes()],
+            [levels.bids.row(price) for price, _ in levels.bids.take_changes()],
+            [levels.asks.row(price) for price, _ in levels.asks.take_changes()],
             0,
         )
         received = decode_difference(encode(message))
@@ -73,7 +73,7 @@ def test_snapshot_and_differences_are_the_whole_book_at_each_point(made, every):
             assert side.best() == (expected[0][0] if expected else None)
             assert side.rows(3) == side.rows()[:3]
             assert side.rows(0) == []
-        assert decode_top(encode(top_of("t.1", number, "orders", levels))).bids == levels.bids.rows(100)
+        assert decode_top(encode(top_of("t.1", number, "orders", levels))).bids == tuple(levels.bids.rows(100))
     assert levels.in_finer_units(5).bids.rows() == levels.bids.rows()
 
 
