@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,6 +46,11 @@ COMMAND_S_MAX = 2.0
 AWAY_S = 1.0
 """How long a server that failed is left alone."""
 
+RECENT_S = 0.010
+"""How old an answer of the cache server may be that is given to those who ask a little later."""
+RECENT_MAX = 1_000
+"""Markets of which one is remembered."""
+
 log = structlog.get_logger("novadex.book")
 
 
@@ -72,6 +78,16 @@ class BookLook(NamedTuple):
     top: Top | None
 
 
+@dataclass(slots=True)
+class _Recent:
+    """What the cache server answered lately."""
+
+    top: Top
+    asked_at: float
+    renewed: bool = False
+    """Whether somebody who got it asked anew, for whoever comes next."""
+
+
 class BookReader:
     """``db.companion(BookReader)`` gives the one of a connection."""
 
@@ -86,8 +102,12 @@ class BookReader:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._away_until = 0.0
         self._loading: dict[int, asyncio.Task[tuple[LevelsAt, str]]] = {}
+        self._recent: dict[int, _Recent] = {}
+        self._renewing: set[asyncio.Task[Top | None]] = set()
 
     async def close(self) -> None:
+        for renewing in list(self._renewing):
+            renewing.cancel()
         client, self._client = self._client, None
         if client is not None and self._loop is asyncio.get_running_loop():
             await close_client(client)
@@ -141,23 +161,51 @@ class BookReader:
 
     # The best levels
 
+    async def recent_top(self, market_id: int) -> Top | None:
+        """As ``top``, or what that gave at most ``RECENT_S`` ago. A book that is asked for all the time is then read
+        ahead of its readers, who wait for nobody."""
+        recent = self._recent.get(market_id)
+        if recent is None or time.monotonic() - recent.asked_at > RECENT_S:
+            return await self.top(market_id)
+        if not recent.renewed:
+            recent.renewed = True
+            renewal = self._published_top(market_id)
+            task = asyncio.get_running_loop().create_task(renewal, name="novadex book renewal")
+            self._renewing.add(task)
+            task.add_done_callback(self._renewing.discard)
+        metrics.book_reads.labels("recent").inc()
+        return recent.top
+
     async def top(self, market_id: int) -> Top | None:
         """The best levels by one read of the cache server; None where nobody is at hand who keeps them right."""
-        life, keys = await self.life(), await self.keys(market_id)
-        top, seen, *leases = await self._server.get_many(
-            keys.top, keys.seen, shard_lease_key(life, market_id % self._shards), keys.lease
-        )
-        if top is not None:
-            found = _decoded(decode_top, top)
-            if found is not None and found.publisher.encode() in leases:
-                metrics.book_reads.labels("cache").inc()
-                return found
-        if seen is not None:
-            kept = _decoded(decode_seen, seen)
-            if kept is not None and kept.mark == await self._db.main.value(QUERIES.mark, [market_id], read_only=True):
-                metrics.book_reads.labels("seen").inc()
-                return kept.top
+        found = await self._published_top(market_id)
+        if found is not None:
+            metrics.book_reads.labels("cache").inc()
+            return found
+        seen = await self._server.get((await self.keys(market_id)).seen)
+        kept = _decoded(decode_seen, seen) if seen is not None else None
+        if kept is not None and kept.mark == await self._db.main.value(QUERIES.mark, [market_id], read_only=True):
+            metrics.book_reads.labels("seen").inc()
+            return kept.top
         return None
+
+    async def _published_top(self, market_id: int) -> Top | None:
+        """What stands in the cache server, if a publisher is there who keeps it right."""
+        asked_at = time.monotonic()
+        life, keys = await self.life(), await self.keys(market_id)
+        top, *leases = await self._server.get_many(
+            keys.top, shard_lease_key(life, market_id % self._shards), keys.lease
+        )
+        found = _decoded(decode_top, top) if top is not None else None
+        if found is None or found.publisher.encode() not in leases:
+            self._recent.pop(market_id, None)
+            return None
+        before = self._recent.get(market_id)
+        if before is None or before.asked_at < asked_at:
+            if len(self._recent) >= RECENT_MAX:
+                self._recent.clear()
+            self._recent[market_id] = _Recent(found, asked_at)
+        return found
 
     # Whole books
 

@@ -54,13 +54,14 @@ class BookService:
         """The best ``depth`` levels of each side, best first; 0: all of them.
 
         From the cache server while the books are kept there, else from PostgreSQL: then it is put there for others.
+        The best 100 levels may be those that the cache server had for another caller, at most 10 ms before.
         A market has the book of its own orders, or, once one was imported, that of another exchange. Raises
         ``NotFoundError`` for an unknown market and ``ValidationError`` for a wrong depth.
         """
         if type(depth) is not int or not 0 <= depth <= DEPTH_MAX:
             raise ValidationError(f"depth must be 0 (all) to {DEPTH_MAX}, got {depth!r}.", field="depth")
         market_id = await self._reader.market_id(market)
-        top = await self._reader.top(market_id)
+        top = await self._reader.recent_top(market_id)
         if top is not None:
             if 0 < depth <= TOP_LEVELS:
                 return _book(market, top, top.bids[:depth], top.asks[:depth])

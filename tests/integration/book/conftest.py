@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from novadex.book import reader
 from novadex.book.projection import BookProjection
 from novadex.book.service import BookService
 from tests.conftest import DatabasePair
@@ -21,6 +22,12 @@ Running = Callable[..., Awaitable[BookProjection]]
 class Elsewhere(NamedTuple):
     server: ValkeyServer
     books: BookService
+
+
+@pytest.fixture(autouse=True)
+def no_recent_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers ask each time: tests look again at once after they changed something."""
+    monkeypatch.setattr(reader, "RECENT_S", -1.0)
 
 
 @pytest.fixture
