@@ -8,6 +8,10 @@ SELECT
     (SELECT id FROM trades ORDER BY id LIMIT 1) AS first_id,
     (SELECT id FROM trades ORDER BY id DESC LIMIT 1) AS last_id;
 
+-- name: first_from
+-- The first of the trades from an id on.
+SELECT id FROM trades WHERE id >= $1 ORDER BY id LIMIT 1;
+
 -- name: trade_facts_buckets
 -- Count and hash of the trades in each bucket of ids: 24 bits, about 4.7 hours.
 SELECT

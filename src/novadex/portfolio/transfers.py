@@ -122,10 +122,9 @@ class TransferService:
                 f"The row {wanted} undoes {transfer.reverses}: it cannot be undone.",
                 hint="Record the transfer anew, with another source_transfer_id or none.",
             )
-        milliseconds = milliseconds_of(transfer.executed_at)
         undoing = replace(
             transfer,
-            id=id_of_source(milliseconds, "reversal", transfer.asset, str(transfer.id)),
+            id=id_at(transfer.executed_at),
             amount=transfer.amount.copy_negate(),
             source=None,
             source_transfer_id=None,

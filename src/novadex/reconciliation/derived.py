@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from novadex.analytics.rebuild import rebuild_trades
 from novadex.analytics.verify import RECORDS, Difference, Span, verify_trades
@@ -16,7 +17,7 @@ from novadex.book.store import QUERIES as BOOKS
 from novadex.book.store import read_news, read_orders
 from novadex.book.units import to_text
 from novadex.errors import UnavailableError
-from novadex.ids import time_of
+from novadex.ids import EPOCH, milliseconds_of, time_of
 from novadex.money import PRICE_DECIMALS_MAX
 from novadex.portfolio.projection import NOBODY, PortfolioProjection
 from novadex.portfolio.verify import verify_page
@@ -46,15 +47,10 @@ class CandleCheck:
         self._db = db
 
     async def slice(self, after: Any, found: Callable[[Finding], None]) -> Slice:
-        ends = await self._db.main.one(RECORDS.ends, read_only=True)
-        first, last = (
-            (_day_of(time_of(ends.first_id)), _day_of(time_of(ends.last_id)))
-            if ends is not None and ends.first_id is not None
-            else (None, None)
-        )
         start: datetime | None = after
-        # Before the first day and behind the last one there should be nothing: they belong to these.
-        end = None if last is None or (start or first or last) >= last else (start or first or last) + DAY
+        # Where no records are there should be nothing else: it belongs to the day before, or to the first one.
+        day = start or await self._day_with_records(EPOCH)
+        end = None if day is None else await self._day_with_records(day + DAY)
         report = await verify_trades(
             self._db.main,
             self._db.analytics,
@@ -62,6 +58,11 @@ class CandleCheck:
             span=Span(start, end),
         )
         return Slice(sum(report.compared.values()), end)
+
+    async def _day_with_records(self, start: datetime) -> datetime | None:
+        """The first day from this one on in which anything was executed."""
+        id = await self._db.main.value(RECORDS.first_from, [UUID(int=milliseconds_of(start) << 80)], read_only=True)
+        return _day_of(time_of(id)) if id is not None else None
 
     async def repair(self, findings: list[Finding]) -> bool:
         del findings

@@ -345,7 +345,10 @@ def parse_moment(value: Any, field: str = "executed_at") -> datetime:
         )
     if value < EPOCH:
         raise ValidationError(f"{field} must be after 1970, got {value.isoformat()}.", field=field)
-    return value.astimezone(EPOCH.tzinfo)
+    try:
+        return value.astimezone(EPOCH.tzinfo)
+    except OverflowError:
+        raise ValidationError(f"{field} must be before the year 10000, UTC.", field=field) from None
 
 
 def _request_hash(line: str, fields: Mapping[str, Any]) -> bytes:

@@ -11,6 +11,8 @@ import pytest
 from novadex import TradingService
 from novadex.errors import ConflictError, NotFoundError, ValidationError
 from novadex.ids import id_at, uuid7
+from novadex.roles.actor import Actor
+from novadex.roles.roles import Roles
 from tests.integration.orders.checks import violations
 from tests.integration.orders.conftest import fill_of, limit
 
@@ -163,6 +165,31 @@ async def test_a_reverted_block_lets_orders_live_again_and_its_ids_come_again(se
     assert await violations(db) == {}
 
 
+async def test_a_fill_is_not_taken_for_the_one_of_a_block_that_was_dropped(service, users):
+    buyer, seller = users(2)
+    bid, ask = await service.place_order(limit(buyer)), await service.place_order(limit(seller, "sell"))
+    fill = fill_of(ask, bid, id=uuid7(), chain="evm:1", block_number=7, source="evm", source_match_id="0xab:3")
+    await service.record_fill(fill)
+    await service.revert_block("evm:1", 7, reason="fork")
+    with pytest.raises(ConflictError, match="the id is taken"):
+        await service.record_fill(fill)
+    del fill["id"]
+    assert (await service.record_fill(fill)).undone is None
+
+
+async def test_what_the_venue_takes_back_has_a_reason(service, users):
+    buyer, seller = users(2)
+    bid, ask = await service.place_order(limit(buyer)), await service.place_order(limit(seller, "sell"))
+    match = await service.record_fill(fill_of(ask, bid))
+    for call in (
+        service.reject_order(bid.id, reason=None),
+        service.bust_trade(match.id, reason=None),
+        service.revert_block("evm:1", 7, reason=None),
+    ):
+        with pytest.raises(ValidationError, match="reason is missing"):
+            await call
+
+
 async def test_old_executions_make_their_partitions(service, users):
     buyer, seller = users(2)
     orders = [await service.place_order(limit(buyer)), await service.place_order(limit(seller, "sell"))]
@@ -227,6 +254,38 @@ async def test_a_halted_market_takes_nothing_from_the_moment_it_is_halted(servic
         await service.place_order(limit(user, price="100.3"))
     with pytest.raises(ValidationError, match="lot size"):
         await service.amend_order(order.id, quantity="1.15")
+
+
+async def test_users_are_told_which_of_their_orders_a_halted_market_keeps(service, db, users, make_market):
+    make_market("ETH/USDC", 18, 6)
+    [user] = users(1)
+    mine = service.acting_as(await trader(db, user))
+    await service.place_orders([limit(user), limit(user), limit(user, market="ETH/USDC")])
+    await service.markets.set_status("SOL/USDC", "halted")
+    with pytest.raises(
+        ConflictError, match="SOL/USDC: halted, so 2 orders live on there; 1 were cancelled"
+    ) as caught:
+        await mine.cancel_all_orders()
+    assert (caught.value.details["left"], caught.value.details["cancelled"]) == (2, 1)
+    assert await service.cancel_all_orders() == 2
+
+
+async def test_stops_wait_while_their_market_takes_no_orders(service, users):
+    buyer, seller = users(2)
+    stop = await service.place_order({**limit(buyer, type="stop", stop_price="120"), "price": None})
+    bid, ask = (
+        await service.place_order(limit(seller, price="120")),
+        await service.place_order(limit(buyer, "sell", price="120")),
+    )
+    await service.record_fill(fill_of(ask, bid, price="120"))
+    await service.markets.set_status("SOL/USDC", "cancel_only")
+    assert await service.trigger_stops() == await service.set_mark_price("SOL/USDC", "120") == 0
+    await service.markets.set_status("SOL/USDC", "active")
+    await service.markets.set_venue_status("halted")
+    assert await service.set_mark_price("SOL/USDC", "120") == 0
+    await service.markets.set_venue_status("active")
+    assert await service.set_mark_price("SOL/USDC", "120") == 1
+    assert (await service.get_order(stop.id)).status == "open"
 
 
 async def test_orders_expire_and_stops_are_triggered(service, db, users, market):
@@ -310,13 +369,14 @@ async def test_pages_of_orders_and_events_are_whole(service, users):
     assert (await service.list_orders(market="SOL/USDC", limit=3)).next
 
 
-async def test_users_touch_their_own_orders_only(service, db, users):
-    from novadex.roles.actor import Actor
-    from novadex.roles.roles import Roles
+async def trader(db, user) -> Actor:
+    """The user as one who trades."""
+    return Actor(f"user:{user}", user, "trader", await db.companion(Roles).permissions_of("trader"))
 
+
+async def test_users_touch_their_own_orders_only(service, db, users):
     me, somebody = users(2)
-    permissions = await db.companion(Roles).permissions_of("trader")
-    mine = service.acting_as(Actor(f"user:{me}", me, "trader", permissions))
+    mine = service.acting_as(await trader(db, me))
     order = await mine.place_order({key: value for key, value in limit(me).items() if key != "user_id"})
     assert (order.user_id, order.placed_by) == (me, f"user:{me}")
     theirs = await service.place_order(limit(somebody, client_order_id="x"))

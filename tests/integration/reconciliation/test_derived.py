@@ -7,16 +7,20 @@ import psycopg
 import pytest
 import redis
 
+from novadex import TradingService
+from novadex.analytics.projection import TradeProjection
 from novadex.book.documents import MarketKeys
 from novadex.book.reader import BookReader
 from novadex.cache.cache import KEY_START
 from novadex.cache.contents import life_of
 from novadex.notifications.store import UnreadCounts
 from novadex.reconciliation import derived
+from novadex.reconciliation.derived import CandleCheck
 from novadex.reconciliation.records import Finding
 from novadex.roles.roles import Roles
 from novadex.sessions.service import SessionService
 from novadex.users.service import UserService
+from tests.integration.analytics.records import drain
 from tests.integration.reconciliation.conftest import look, sql
 from tests.waiting import until
 
@@ -46,6 +50,28 @@ async def test_figures_that_are_not_their_recompute_are_named_and_derived_anew(k
         found = await look(kept, "candles", repair=True)
         assert {(finding.invariant, finding.what) for finding in found} == {("candles", table)}
         assert not await look(kept, "candles")
+
+
+async def test_days_and_decades_without_executions_are_no_parts_of_their_own(kept, users):
+    for moment in ("1975-03-01T00:00:00Z", "2011-05-05T23:00:00Z"):
+        await TradingService(kept.app).create_trade(
+            user_id=users(1)[0],
+            market="BTC/USDT-SIM",
+            side="buy",
+            base_amount="1",
+            quote_amount="2",
+            price="2",
+            executed_at=moment,
+        )
+    await drain(TradeProjection(kept.worker.main, kept.worker.analytics, kept.worker.settings))
+    check, after, parts, compared = CandleCheck(kept.worker), None, 0, 0
+    found: list[Finding] = []
+    while parts == 0 or after is not None:
+        part = await check.slice(after, found.append)
+        after, parts, compared = part.after, parts + 1, compared + part.checked
+    assert parts <= 2 + 2  # the minute of trading may lie in two days
+    assert compared > 0
+    assert not found
 
 
 PORTFOLIOS = [

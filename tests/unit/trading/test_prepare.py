@@ -58,6 +58,7 @@ def test_the_example_of_the_quickstart_is_prepared():
         ("id", "nope"),
         ("id", UUID(int=(1 << 127) | (7 << 76) | (2 << 62))),
         ("executed_at", "yesterday"),
+        ("executed_at", "9999-12-31T23:59:59-12:00"),
         ("executed_at", datetime(2024, 1, 1)),  # noqa: DTZ001 - the point
         ("executed_at", datetime(1969, 12, 31, tzinfo=UTC)),
         ("executed_at", datetime.now(UTC) + timedelta(hours=1)),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from novadex.errors import ConflictError, NotFoundError, NovaDexError, UsageError, ValidationError
-from novadex.ids import id_of_source, milliseconds_of
+from novadex.ids import id_at
 from novadex.money import EXACT, plain, rounded
 from novadex.trading.lines import copy_line
 from novadex.trading.orders.records import LIVE, EventType, Match, Order, OrderStatus
@@ -364,6 +364,12 @@ class Machine:
         if known is None:
             return None
         match, request_hash = known
+        if match.undone == "reverted":
+            raise ConflictError(
+                f"The match {match.id} was reverted with its block: the id is taken.",
+                hint="Report the fill of the other block without an id, or with a new one.",
+                match_id=match.id,
+            )
         if request_hash == command.request_hash:
             return match
         name = f"{command.source} {command.source_match_id}" if command.source is not None else f"the id {command.id}"
@@ -517,7 +523,7 @@ class Machine:
                     status = "cancelled"
                 else:
                     quantity = EXACT.subtract(quantity, amount)
-        reversal_id = reversal_of(trade_id, match)
+        reversal_id = id_at(match.executed_at)
         self.writes.reversals.append((trade_id, reversal_id))
         self._hold(order.user_id, standing.market_id, order.side, EXACT.minus(amount))
         self._step(
@@ -595,11 +601,6 @@ class Machine:
             )
         )
         return after
-
-
-def reversal_of(trade_id: UUID, match: Match) -> UUID:
-    """The id of the row that undoes a trade: the same whoever makes it."""
-    return id_of_source(milliseconds_of(match.executed_at), "bust", match.market, str(trade_id))
 
 
 def no_order(id: UUID | str, field: str = "order_id") -> NovaDexError:

@@ -259,8 +259,10 @@ def checked_price(value: Any, field: str) -> tuple[Decimal, str]:
     return price, text
 
 
-def checked_reason(reason: Any) -> str | None:
-    """Why something was done, where it is said."""
+def checked_reason(reason: Any, *, needed: bool = False) -> str | None:
+    """Why something was done, where it is said or ``needed``."""
+    if reason is None and needed:
+        raise ValidationError("reason is missing: say why.", field="reason")
     if reason is not None:
         check_text(reason, "reason", REASON_LENGTH_MAX)
     return reason

@@ -295,11 +295,12 @@ JOIN trades t ON t.market_id = s.market_id AND t.id >= uuid_at(s.since) AND t.re
 GROUP BY s.market_id, s.since;
 
 -- name: reached_stops
--- Some stops of market $1 that prices from $2 to $3 reach: buys from below, sells from above, by such trades since $4
--- and since they were placed.
+-- Some stops of market $1, while it takes orders, that prices from $2 to $3 reach: buys from below, sells from above,
+-- by such trades since $4 and since they were placed.
 SELECT o.id
 FROM orders o
 WHERE o.market_id = $1 AND o.status = 'untriggered'
+    AND EXISTS (SELECT FROM markets m, venue v WHERE m.id = $1 AND m.status = 'active' AND v.status = 'active')
     AND CASE o.side WHEN 'buy' THEN o.stop_price <= $3 ELSE o.stop_price >= $2 END
     AND EXISTS (
         SELECT FROM trades t
@@ -312,9 +313,11 @@ ORDER BY o.id
 LIMIT $5;
 
 -- name: stops_at
--- Some stops of market $1 that price $2 reaches.
+-- Some stops of market $1 that price $2 reaches, while it takes orders.
 SELECT id
 FROM orders
-WHERE market_id = $1 AND status = 'untriggered' AND CASE side WHEN 'buy' THEN stop_price <= $2 ELSE stop_price >= $2 END
+WHERE market_id = $1 AND status = 'untriggered'
+    AND EXISTS (SELECT FROM markets m, venue v WHERE m.id = $1 AND m.status = 'active' AND v.status = 'active')
+    AND CASE side WHEN 'buy' THEN stop_price <= $2 ELSE stop_price >= $2 END
 ORDER BY id
 LIMIT $3;

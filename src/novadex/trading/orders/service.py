@@ -10,7 +10,14 @@ from uuid import UUID
 
 from novadex import metrics
 from novadex.audit.acts import record_look
-from novadex.errors import NotFoundError, NovaDexError, PermissionDeniedError, UsageError, ValidationError
+from novadex.errors import (
+    ConflictError,
+    NotFoundError,
+    NovaDexError,
+    PermissionDeniedError,
+    UsageError,
+    ValidationError,
+)
 from novadex.ids import parse_id
 from novadex.roles.actor import SERVICE, Actor
 from novadex.storage.group_commit import GroupCommitter
@@ -133,14 +140,25 @@ class Orders:
             rows = await self._db.main.query(QUERIES.live_ids, [after, whose, market_id, BULK_BATCH_COMMANDS, last])
             return [row.id for row in rows]
 
-        return await self._change_all(
-            some, lambda id: self._change(id, "cancelled", reason, owner, by_user=owner is not None)
+        halted: list[UsageError] = []
+        cancelled = await self._change_all(
+            some, lambda id: self._change(id, "cancelled", reason, owner, by_user=owner is not None), halted
         )
+        if halted:
+            markets = sorted({error.details["market"] for error in halted})
+            raise ConflictError(
+                f"{', '.join(markets)}: halted, so {len(halted)} orders live on there; {cancelled} were cancelled.",
+                hint="Try again when the market is open.",
+                markets=markets,
+                cancelled=cancelled,
+                left=len(halted),
+            )
+        return cancelled
 
     # What the venue reports
 
     async def reject(self, id: UUID | str, *, reason: str) -> Order:
-        return await self._report(id, "rejected", reason)
+        return await self._report(id, "rejected", checked_reason(reason, needed=True))
 
     async def trigger(self, id: UUID | str, *, reason: str | None) -> Order:
         return await self._report(id, "triggered", reason)
@@ -190,13 +208,13 @@ class Orders:
     async def bust(self, match_id: UUID | str, *, reason: str) -> Match:
         self._actor.require("orders.report")
         id = parse_id(match_id, "match_id")
-        undo = Undo(id, "busted", checked_reason(reason), self._actor.name)
+        undo = Undo(id, "busted", checked_reason(reason, needed=True), self._actor.name)
         return cast("Match", await self._committer.submit(undo))
 
     async def revert_block(self, chain: str, block_number: int, *, reason: str) -> int:
         self._actor.require("orders.report")
         checked_block(chain, block_number)
-        why = checked_reason(reason)
+        why = checked_reason(reason, needed=True)
         undone = 0
         async with _writer(self._db) as writer:
             while True:
@@ -402,9 +420,13 @@ class Orders:
         return outcomes
 
     async def _change_all(
-        self, some: Callable[[UUID], Awaitable[list[UUID]]], command: Callable[[UUID], ChangeOrder]
+        self,
+        some: Callable[[UUID], Awaitable[list[UUID]]],
+        command: Callable[[UUID], ChangeOrder],
+        halted: list[UsageError] | None = None,
     ) -> int:
-        """Change orders batch by batch until there are none; those that others ended meanwhile do not count."""
+        """Change orders batch by batch until there are none; those that others ended meanwhile do not count. What a
+        halted market refuses is put into ``halted``."""
         changed, after = 0, FIRST_ID
         before: list[UUID] = []
         async with _writer(self._db) as writer:
@@ -417,7 +439,10 @@ class Orders:
                     if isinstance(outcome, Order):
                         # What had happened already, or happens meanwhile by others, is not counted.
                         changed += events[outcome.id].happened
-                    elif not isinstance(outcome, UsageError):
+                    elif isinstance(outcome, UsageError):
+                        if halted is not None and outcome.details.get("status") == "halted":
+                            halted.append(outcome)
+                    else:
                         raise outcome if isinstance(outcome, Exception) else AssertionError("unreachable")
                 after = ids[-1]
         return changed
