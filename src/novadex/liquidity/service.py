@@ -228,6 +228,10 @@ class LiquidityService:
                 # A retry of what closed the position comes here too.
                 if await self._db.main.query(SQL.known_event, [row[0], row[10], row[11]], read_only=True):
                     return
+                if (await self._position(position_id)).status == "closed":
+                    raise ValidationError(
+                        f"The position {position_id} is closed already.", field="id", hint="Open another one."
+                    ) from error
                 raise _refusal(error, position_id) from error
         raise OverloadedError(f"Others keep changing the position {position_id}.", hint="Try again with the same id.")
 
@@ -468,9 +472,15 @@ def _refusal(error: psycopg.IntegrityError, id: UUID) -> Exception:
     constraint = error.diag.constraint_name or ""
     if constraint.endswith("_user_fkey"):
         return NotFoundError(f"There is no user {id}.", hint="Create the user first.", field="user_id")
+    if constraint == "uint256_in_range":
+        return ValidationError(
+            f"The position {id} cannot have less liquidity than 0 or more than 2^256 - 1.",
+            field="liquidity",
+            hint="Look at what it has.",
+        )
     if constraint == "liquidity_events_last":
         return ValidationError(
-            f"Nothing would be left of the position {id}, or it is closed already.",
+            f"Nothing would be left of the position {id}.",
             field="liquidity",
             hint="To take everything out is to close it.",
         )
