@@ -28,11 +28,19 @@ DESCRIPTION = "The data backend of a trading venue: exact records, and analytics
 
 async def answer_invalid_request(_: Request, error: RequestValidationError) -> Response:
     """A request whose values are wrong: which, and why, without repeating them."""
-    problems = [
-        f"{'.'.join(str(part)[:40] for part in problem['loc'])}: {problem['msg'][:200]}"
-        for problem in error.errors()[:PROBLEMS_MAX]
-    ]
-    return error_answer(HTTPStatus.BAD_REQUEST, "INVALID_VALUE", "; ".join(problems) + ".")
+    problems = error.errors()[:PROBLEMS_MAX]
+    texts = [f"{'.'.join(str(part)[:40] for part in problem['loc'])}: {problem['msg'][:200]}" for problem in problems]
+    field = problems[0]["loc"][-1]
+    hint = "/api/docs says what is taken."
+    if any(problem["type"] == "string_type" for problem in problems):
+        hint = 'Amounts and prices are texts, so that they are exact: "0.5".'
+    return error_answer(
+        HTTPStatus.BAD_REQUEST,
+        "INVALID_VALUE",
+        "; ".join(texts) + ".",
+        hint=hint,
+        details={"field": field[:40]} if isinstance(field, str) else None,
+    )
 
 
 def create_app(monitor: Monitor, db: DatabaseConnection | None = None) -> FastAPI:

@@ -145,6 +145,8 @@ async def test_a_value_of_the_wrong_type_is_named_and_not_repeated(client: httpx
     error = check_form(answer)
     assert error["code"] == "INVALID_VALUE"
     assert "value" in error["message"]
+    assert error["details"]["field"] == "value"
+    assert "/api/docs" in error["hint"]
 
 
 @pytest.mark.parametrize("path", ["/api/health/live", "/api/nowhere", "/fail/bug", "/api/openapi.json"])

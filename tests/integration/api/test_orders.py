@@ -73,7 +73,16 @@ async def test_orders_of_others_are_not_there_but_for_staff(client: Any, people:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"quantity": 2}, {"quantity": "0"}, {"price": None}, {"side": "long"}, {"more": "x"}, {"market": "sol"}]
+    "wrong",
+    [
+        {"quantity": 2},
+        {"quantity": "0"},
+        {"price": None},
+        {"side": "long"},
+        {"more": "x"},
+        {"market": "sol"},
+        {"expires_at": "9999-12-31T23:59:59-12:00", "time_in_force": "gtt"},
+    ],
 )
 async def test_a_wrong_order_is_refused_by_name(client: Any, people: dict[str, Any], wrong: dict[str, Any]) -> None:
     answer = await client.post("/api/orders", json={**ORDER, **wrong}, headers=people["me"][1])
