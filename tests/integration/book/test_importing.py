@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 import redis
 
+from novadex.book import projection, service
 from novadex.book.importing import import_book
 from novadex.book.reader import BookReader
 from novadex.book.service import BookService
-from novadex.errors import ConflictError, NotFoundError, ValidationError
+from novadex.errors import ConflictError, NotFoundError, TimeoutExceededError, ValidationError
 from novadex.trading.importing.records import ImportFailedError
 from tests.captures import Exchange
 from tests.forked import command_line
@@ -118,6 +119,59 @@ async def test_the_worker_keeps_an_imported_book_published(books, project, order
         return shown(await books.get_book("BTC/USDT"))[0] == [["8", "1"], ["7", "1"]]
 
     await until(own_again)
+
+
+async def test_own_orders_are_shown_as_soon_as_the_other_book_is_forgotten(  # noqa: PLR0917 - fixtures
+    books, project, orders, market, tmp_path, monkeypatch
+):
+    orders.place("buy", 7, 1)
+    await import_book(books._db, written(tmp_path, Exchange(5, updates=30).lines()), "BTC/USDT")
+    monkeypatch.setattr(projection, "EXTERNAL_INTERVAL_S", 3_600.0)  # it does not look for itself
+    await project()
+
+    async def published() -> bool:
+        return await from_cache(books, market) is not None
+
+    await until(published)
+    assert (await books.get_book("BTC/USDT")).source == "external"
+    assert await books.show_own_orders("BTC/USDT") > 0
+    for depth in (10, 0):
+        assert shown(await books.get_book("BTC/USDT", depth))[0] == [["7", "1"]]
+    orders.place("buy", 8, 1)
+
+    async def followed() -> bool:
+        whole = await from_cache(books, market)
+        return whole is not None and whole.sequence == 2
+
+    await until(followed)
+    assert await books.show_own_orders("BTC/USDT") == 0
+
+
+async def test_a_worker_that_does_not_get_to_show_own_orders_is_not_waited_for_without_end(  # noqa: PLR0917
+    books, project, market, tmp_path, monkeypatch, cache_url
+):
+    await import_book(books._db, written(tmp_path, Exchange(5, updates=30).lines()), "BTC/USDT")
+    monkeypatch.setattr(projection, "EXTERNAL_INTERVAL_S", 3_600.0)
+    monkeypatch.setattr(service, "OWN_S_MAX", 0.5)
+    await project()
+
+    async def published() -> bool:
+        return await from_cache(books, market) is not None
+
+    await until(published)
+    lease = (await books._db.companion(BookReader).keys(market.id)).lease
+    with redis.Redis.from_url(cache_url) as server:
+        server.set(lease, "somebody", px=60_000)
+        with pytest.raises(ConflictError, match="import keeps the book of BTC/USDT"):
+            await books.show_own_orders("BTC/USDT")
+        server.delete(lease)
+
+    async def busy(*_) -> None:
+        """It has other things to do."""
+
+    monkeypatch.setattr(projection.BookProjection, "_serve_requests", busy)
+    with pytest.raises(TimeoutExceededError, match="is forgotten, but"):
+        await books.show_own_orders("BTC/USDT")
 
 
 async def test_another_exchanges_book_has_no_orders_wherever_it_is_read(books, orders, market, tmp_path, cache_url):
