@@ -87,6 +87,14 @@ def api_port(environment):
     return re.findall(r'"url": "http://127\.0\.0\.1:(\d+)"', status.stdout)[0]
 
 
+@pytest.mark.parametrize("document", sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/**/*.md")))
+def test_a_page_uses_no_variable_that_it_does_not_set(document):
+    """Who follows the page alone would write somewhere else."""
+    commands = "".join(text for kind, text in blocks(document) if kind in {"sh", "console"})
+    used = set(re.findall(r"\$\{?([A-Za-z_]\w*)", commands))
+    assert used <= {"HOME", "PWD", "USER", *re.findall(r"\b(\w+)=", commands)}
+
+
 def test_every_link_of_the_documents_leads_somewhere():
     for document in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):

@@ -8,7 +8,7 @@ over.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 LINE_BYTES_MAX = 8 * 1024 * 1024
 SHOWN_CHARACTERS = 120
+NUMBER_MAX = 2**63 - 1
+"""Of update ids, as PostgreSQL keeps them, and of times of receipt: they end in 2262."""
+UpdateId: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=NUMBER_MAX)]
 
 
 class BadMessageError(ValueError):
@@ -28,7 +31,7 @@ class BadMessageError(ValueError):
 class DepthSnapshot(msgspec.Struct, frozen=True):
     """The whole book after update ``sequence``."""
 
-    sequence: int = msgspec.field(name="lastUpdateId")
+    sequence: UpdateId = msgspec.field(name="lastUpdateId")
     bids: list[tuple[str, str]]
     asks: list[tuple[str, str]]
 
@@ -36,8 +39,8 @@ class DepthSnapshot(msgspec.Struct, frozen=True):
 class DepthUpdate(msgspec.Struct, frozen=True):
     """The levels that the updates ``first`` to ``last`` changed; 0: the level is gone."""
 
-    first: int = msgspec.field(name="U")
-    last: int = msgspec.field(name="u")
+    first: UpdateId = msgspec.field(name="U")
+    last: UpdateId = msgspec.field(name="u")
     bids: list[tuple[str, str]] = msgspec.field(name="b")
     asks: list[tuple[str, str]] = msgspec.field(name="a")
     before: int | None = msgspec.field(default=None, name="pu")
@@ -47,13 +50,14 @@ class DepthUpdate(msgspec.Struct, frozen=True):
 class Ticker(msgspec.Struct, frozen=True):
     """The exchange's own best bid and ask after update ``last``."""
 
-    last: int = msgspec.field(name="u")
+    last: UpdateId = msgspec.field(name="u")
     bid: str = msgspec.field(name="b")
     bid_quantity: str = msgspec.field(name="B")
     ask: str = msgspec.field(name="a")
     ask_quantity: str = msgspec.field(name="A")
 
 
+Depth = TypeVar("Depth", DepthSnapshot, DepthUpdate)
 NOTHING = msgspec.Raw(b"")
 
 
@@ -85,27 +89,37 @@ KINDS: dict[str, Any] = {"depthUpdate": _update, "bookTicker": _ticker}
 
 
 def lines(pieces: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file and their numbers, in memory for one line; empty ones are left out."""
+    """The lines of a file and their numbers, in memory for one line; empty ones are left out. Of a line that is too
+    long comes as much as shows that to ``parse``."""
     number, rest = 0, b""
     for piece in pieces:
+        if len(rest) > LINE_BYTES_MAX:
+            end = piece.find(b"\n")
+            if end < 0:
+                continue
+            piece = piece[end:]  # noqa: PLW2901 - the line's rest is not kept
         *whole, rest = (rest + piece).split(b"\n")
         for line in whole:
             number += 1
-            if line.strip():
+            if _says_something(line):
                 yield number, line
-        if len(rest) > LINE_BYTES_MAX:
-            raise BadMessageError(f"line {number + 1} is longer than {LINE_BYTES_MAX:,} bytes")
-    if rest.strip():
+    if _says_something(rest):
         yield number + 1, rest
+
+
+def _says_something(line: bytes) -> bool:
+    return len(line) > LINE_BYTES_MAX or bool(line.strip())
 
 
 def parse(number: int, line: bytes) -> Line:
     """The message of a line. Raises ``BadMessageError``."""
+    if len(line) > LINE_BYTES_MAX:
+        raise BadMessageError(f"it is longer than {LINE_BYTES_MAX:,} bytes")
     text = line.strip()
     received_ns: int | None = None
     first, space, rest = text.partition(b" ")
     if space and first.isdigit():
-        received_ns, text = int(first), rest
+        received_ns, text = _received(first), rest
     try:
         head = _head(text)
         if bytes(head.data).startswith(b"{"):
@@ -118,14 +132,30 @@ def parse(number: int, line: bytes) -> Line:
         raise BadMessageError(f"it is no JSON message: {_shown(text)}") from None
 
 
+def _received(digits: bytes) -> int:
+    digits = digits.lstrip(b"0") or b"0"
+    if len(digits) > len(str(NUMBER_MAX)) or int(digits) > NUMBER_MAX:
+        raise BadMessageError(f"its time of receipt is out of range: {_shown(digits)} ns since 1970")
+    return int(digits)
+
+
 def _message(head: _Head, text: bytes) -> DepthSnapshot | DepthUpdate | Ticker | None:
     if head.last_update_id:
-        return _snapshot(text)
+        return _with_prices(_snapshot(text))
     decode = KINDS.get(head.kind or "")
     if decode is not None:
-        return decode(text)
+        message = decode(text)
+        return _with_prices(message) if isinstance(message, DepthUpdate) else message
     # The spot market's bookTicker does not say what it is.
     return _ticker(text) if head.kind is None and head.best_bid_quantity and head.u else None
+
+
+def _with_prices(message: Depth) -> Depth:
+    """Refuses levels at price 0. What is no number is found where levels are set."""
+    for price, _ in (*message.bids, *message.asks):
+        if not price.strip("0."):
+            raise BadMessageError(f"a level cannot have the price {price[:SHOWN_CHARACTERS]!r}")
+    return message
 
 
 def _shown(text: bytes) -> str:

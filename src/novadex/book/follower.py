@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -70,20 +71,20 @@ class BookFollower:
         book is read from PostgreSQL a few times a second."""
         deadline = None if within_s is None else time.monotonic() + within_s
         while True:
-            update = await self._step()
+            update = await self._step(deadline)
             if update is not None:
                 return update
             if deadline is not None and time.monotonic() >= deadline:
                 return None
 
-    async def _step(self) -> BookUpdate | None:
+    async def _step(self, deadline: float | None) -> BookUpdate | None:
         if not self._last:
-            return await self._begin()
+            return await self._begin(deadline)
         if not self._waiting:
             if time.monotonic() - self._checked_at > CHECK_INTERVAL_S and not await self._is_published():
                 self._last = ""
                 return None
-            self._waiting = await self._read()
+            self._waiting = await self._read(deadline)
         while self._waiting:
             self._last, difference = self._waiting.pop(0)
             if difference.epoch != self._epoch:
@@ -116,7 +117,7 @@ class BookFollower:
         self.sequence = difference.to_sequence
         return levels.checksum() == difference.checksum
 
-    async def _begin(self) -> BookUpdate | None:
+    async def _begin(self, deadline: float | None) -> BookUpdate | None:
         self._waiting = []
         self._keys = await self._reader.keys(self._market_id)
         found = await self._reader.published(self._market_id)
@@ -125,6 +126,9 @@ class BookFollower:
             return self._snapshot(found.sequence, found.levels)
         # Nobody publishes it: a look at PostgreSQL now and then.
         if (wait_s := self._fallback_at - time.monotonic()) > 0:
+            if deadline is not None and deadline < self._fallback_at:
+                await asyncio.sleep(max(0.0, deadline - time.monotonic()))
+                return None
             await asyncio.sleep(wait_s)
         self._fallback_at = time.monotonic() + FALLBACK_INTERVAL_S
         recorded = await self._reader.recorded(self._market_id)
@@ -140,12 +144,19 @@ class BookFollower:
         self._checked_at = time.monotonic()
         return self._epoch.partition(".")[0] in await self._reader.leases(self._market_id)
 
-    async def _read(self) -> list[tuple[str, Difference]]:
+    async def _read(self, deadline: float | None) -> list[tuple[str, Difference]]:
         assert self._keys is not None  # noqa: S101 - set by _begin
         if self._client is None:
             self._client = open_client(self._url, command_s_max=COMMAND_S_MAX, name="novadex-book-follower")
+        block_ms = BLOCK_MS
+        if deadline is not None:
+            block_ms = min(BLOCK_MS, math.ceil((deadline - time.monotonic()) * 1_000))
         try:
-            answer = await self._client.xread({self._keys.changes: self._last}, DIFFERENCES_MAX, BLOCK_MS)
+            answer = await self._client.xread(
+                {self._keys.changes: self._last},
+                DIFFERENCES_MAX,
+                block_ms if block_ms > 0 else None,  # 0 would wait for ever
+            )
         except SERVER_GONE:
             self._last = ""
             return []

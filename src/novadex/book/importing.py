@@ -7,17 +7,18 @@ server; where that is away, or lost something, the replay goes on and publishes 
 
 from __future__ import annotations
 
-import itertools
+import asyncio
 import secrets
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from novadex.book.capture import BadMessageError, DepthSnapshot, DepthUpdate, Ticker, lines, parse
+from novadex.book.capture import LINE_BYTES_MAX, DepthSnapshot, DepthUpdate, Ticker, lines, parse
 from novadex.book.documents import LEASE_MS, MarketKeys
 from novadex.book.publisher import Publisher
 from novadex.book.reader import BookReader
@@ -43,7 +44,10 @@ if TYPE_CHECKING:
     from novadex.trading.importing.source_file import SourceFile
     from novadex.trading.records import Market
 
+T = TypeVar("T")
 OnError = Literal["stop", "skip"]
+Batch: TypeAlias = list[tuple[int, bytes]]
+"""Lines and their numbers."""
 LINES_AT_ONCE = 200
 BEAT_S = LEASE_MS / 4_000
 SNAPSHOT_INTERVAL_S = 3.0
@@ -105,6 +109,10 @@ class BookImportProgress:
     bytes_done: int
     bytes_total: int | None
     updates: int
+    line: int = 0
+    """The last one that was taken."""
+    sequence: int | None = None
+    """Of the book; None before a snapshot came."""
 
 
 async def import_book(
@@ -120,19 +128,20 @@ async def import_book(
     """Replay a captured stream into a market's book, which shows the exchange's from then on.
 
     Raises ``ValidationError`` for a wrong ``source``, ``ImportFailedError`` for a bad line (unless they are skipped)
-    and a file without a snapshot, ``ConflictError`` where another import is at work in the market.
+    and a file without a snapshot, ``ConflictError`` where another import is at work in the market. Where it is
+    cancelled, what was applied is kept, and ``on_progress`` is told how far that is.
     """
     if on_error not in ("stop", "skip"):
         raise ValidationError(f"on_error must be stop or skip, got {on_error[:40]!r}.", field="on_error")
     check_source(source)
     markets = Markets(db)
     found = await (markets.add(market) if create_market else markets.get(market))
-    opened = open_source(file)
+    opened = await _reading(lambda: open_source(file))
     try:
         importer = _Import(db, found, opened, source, on_error, on_progress)
         return await importer.run()
     finally:
-        opened.close()
+        in_thread(opened.close)  # where another thread waits at a silent pipe, this one waits for that
 
 
 @dataclass(slots=True)
@@ -152,6 +161,8 @@ class _Import:
     told_at: float = 0.0
     rejected: int = 0
     bad_lines: list[str] = field(default_factory=list)
+    at_line: int = 0
+    task: asyncio.Task[Any] | None = field(default_factory=asyncio.current_task)
 
     async def run(self) -> BookImportReport:
         began = time.monotonic()
@@ -168,7 +179,11 @@ class _Import:
             reader = self.db.companion(BookReader)
             self.outlet = _Outlet(endpoints.cache, await reader.life(), self.market.id, reader)
             try:
-                await self._replay()
+                try:
+                    await self._replay()
+                except (asyncio.CancelledError, ImportFailedError):
+                    await self._save_what_is_there()
+                    raise
                 return await self._report(time.monotonic() - began)
             finally:
                 await self.outlet.close()
@@ -176,12 +191,15 @@ class _Import:
             await connection.close()
 
     async def _replay(self) -> None:
-        numbered = lines(self.source_file.pieces())
-        while batch := await self._batch(numbered):
+        batches = _batches(lines(self.source_file.pieces()))
+        while batch := await self._next(batches):
             for number, text in batch:
+                self._heed_cancellation()
+                self.at_line = number
                 await self._line(number, text)
             await self.outlet.beat()
             self._tell()
+            self._heed_cancellation()
         self.comparison.finish()
         if self.replay.levels is None:
             raise ImportFailedError(
@@ -190,13 +208,16 @@ class _Import:
             )
         await self._save()
 
-    async def _batch(self, numbered: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    def _heed_cancellation(self) -> None:
+        """A call of the cache server that is done as this is cancelled may forget the cancellation."""
+        if self.task and self.task.cancelling():
+            raise asyncio.CancelledError
+
+    async def _next(self, batches: Iterator[Batch]) -> Batch:
         try:
-            return await in_thread(lambda: list(itertools.islice(numbered, LINES_AT_ONCE)))
-        except BadMessageError as error:
-            raise ImportFailedError(
-                f"{self.source_file.name}: {error}.", hint="A capture has one message on each line."
-            ) from None
+            return await _reading(lambda: next(batches, []))
+        except ImportFailedError as error:  # the file cannot be read to its end
+            raise ImportFailedError(error.message, hint=f"{self._what_is_in(self.at_line)} {error.hint}") from None
 
     async def _line(self, number: int, text: bytes) -> None:
         try:
@@ -208,13 +229,16 @@ class _Import:
             if len(self.bad_lines) < BAD_LINES_NAMED_MAX:
                 self.bad_lines.append(f"line {number}: {error}")
             if self.on_error == "stop":
-                if self.replay.levels is not None:
-                    await self._save()
                 raise ImportFailedError(
                     f"{self.source_file.name}, line {number}: {error}.",
-                    hint="What comes before it is in. Correct the line, or leave it out with --on-error skip.",
+                    hint=f"{self._what_is_in(number - 1)} Correct the line, or leave it out with --on-error skip.",
                     line=number,
                 ) from None
+
+    def _what_is_in(self, line: int) -> str:
+        if self.replay.levels is None:
+            return "Nothing is in: no snapshot came before it."
+        return f"What comes before it is in, up to line {line}."
 
     async def _take(self, line: Line) -> None:
         message = line.message
@@ -256,12 +280,18 @@ class _Import:
         self.snapshots += 1
         self.snapshot_at = time.monotonic()
 
-    def _tell(self) -> None:
+    async def _save_what_is_there(self) -> None:
+        if self.replay.levels is not None:
+            await self._save()
+        self._tell(anyway=True)
+
+    def _tell(self, *, anyway: bool = False) -> None:
         now = time.monotonic()
-        if now - self.told_at > PROGRESS_INTERVAL_S:
+        if anyway or now - self.told_at > PROGRESS_INTERVAL_S:
             self.told_at = now
             file, updates = self.source_file, self.replay.counts.updates
-            self.on_progress(BookImportProgress(file.position(), file.bytes_total, updates))
+            sequence = None if self.replay.levels is None else self.replay.sequence
+            self.on_progress(BookImportProgress(file.position(), file.bytes_total, updates, self.at_line, sequence))
 
     async def _report(self, seconds: float) -> BookImportReport:
         levels, counts = self.replay.levels, self.replay.counts
@@ -359,6 +389,33 @@ class _Outlet:
             with suppress(UnavailableError):
                 await self._publisher.leave(self._lease)
             await self._publisher.close()
+
+
+def _reading(call: Callable[[], T]) -> asyncio.Future[T]:
+    """``in_thread``; a thread that still waits for standard input as the program ends must hold it, or Python
+    aborts."""
+    stdin = sys.stdin
+    return in_thread(lambda: (call(), stdin)[0])
+
+
+def _batches(numbered: Iterator[tuple[int, bytes]]) -> Iterator[Batch]:
+    """So many lines at once, fewer where they are long. What was read before the file broke comes before the
+    error."""
+    batch: Batch = []
+    size = 0
+    try:
+        for number, text in numbered:
+            batch.append((number, text))
+            size += len(text)
+            if len(batch) >= LINES_AT_ONCE or size >= LINE_BYTES_MAX:
+                yield batch
+                batch, size = [], 0
+    except ImportFailedError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def _best(bids: Any, asks: Any) -> Best:

@@ -347,6 +347,7 @@ class BookProjection:
                 await connection.set_read_only(None)
         if book is not None:
             self._books[market_id] = book
+            self._external.pop(market_id, None)
             await publisher.restore(market_id, book)
             self._note_crossed(market_id, crossed=book.levels.crossed)
         elif found is not None:
@@ -379,7 +380,7 @@ class BookProjection:
             if await publisher.is_held(MarketKeys.of(self.life, market_id).lease):
                 continue
             await self._rebuild(session, publisher, market_id, "external")
-            if publisher.has(market_id):
+            if publisher.has(market_id) and market_id in self._external:
                 self._external[market_id] = snapshot
 
     async def _look_at_some(self, session: Session, publisher: Publisher, now: float) -> None:

@@ -33,6 +33,7 @@ __all__ = ["Book", "BookOrder", "BookService", "Level"]
 DEPTH_DEFAULT = 10
 DEPTH_MAX = 1_000_000
 REBUILD_S_MAX = 60.0
+OWN_S_MAX = 15.0
 LOOK_INTERVAL_S = 0.02
 
 
@@ -105,11 +106,9 @@ class BookService:
         began = time.monotonic()
         shards = self._db.settings.book_shards
         wanted = [await self._reader.market_id(market)] if market else await self._all_ids()
+        if market:
+            await self._refuse_while_imported(market, wanted[0])
         imported = {market_id for market_id in wanted if await self._reader.imported(market_id)}
-        if market and imported:
-            raise ConflictError(
-                f"An import keeps the book of {market}.", hint="Wait for it, or end it.", market=market
-            )
         before = {market_id: await self._epoch_of(market_id) for market_id in wanted}
         if market is None:
             # Markets without a published book have none to read anew: no order was ever placed there.
@@ -130,8 +129,36 @@ class BookService:
 
     async def show_own_orders(self, market: str) -> int:
         """Forget the other exchange's book of a market, which then shows its own orders; returns how many snapshots
-        went."""
-        return await self._db.main.execute(QUERIES.forget_snapshots, [await self._reader.market_id(market)])
+        went. A worker that keeps the books is waited for until it published the market anew.
+
+        Raises ``ConflictError`` where an import is at work, and ``TimeoutExceededError`` where the worker does not
+        get to it; it does so later."""
+        market_id = await self._reader.market_id(market)
+        await self._refuse_while_imported(market, market_id)
+        forgotten = await self._db.main.execute(QUERIES.forget_snapshots, [market_id])
+        await self._reader.ask_to_rebuild(market_id % self._db.settings.book_shards, str(market_id))
+        deadline = time.monotonic() + OWN_S_MAX
+        while await self._is_shown_external(market_id):
+            if time.monotonic() > deadline:
+                raise TimeoutExceededError(
+                    f"The other exchange's book of {market} is forgotten, but the worker still publishes it after"
+                    f" {OWN_S_MAX:.0f} s.",
+                    hint="It shows the own orders as soon as it can; see its log.",
+                    market=market,
+                )
+            await asyncio.sleep(LOOK_INTERVAL_S)
+        return forgotten
+
+    async def _refuse_while_imported(self, market: str, market_id: int) -> None:
+        if await self._reader.imported(market_id):
+            raise ConflictError(
+                f"An import keeps the book of {market}.", hint="Wait for it, or end it.", market=market
+            )
+
+    async def _is_shown_external(self, market_id: int) -> bool:
+        top = await self._reader.top(market_id)
+        whole = await self._reader.published(market_id, levels=False)
+        return any(found is not None and found.source == "external" for found in (top, whole))
 
     async def _once(self, projection: BookProjection) -> None:
         async with aclosing(projection.rounds()) as rounds:

@@ -9,16 +9,24 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from novadex.cli.manners import FOUND_A_DIFFERENCE, AsJson, DataDir, new_app, on_instance, print_json, say
+from novadex.cli.manners import (
+    FOUND_A_DIFFERENCE,
+    AsJson,
+    DataDir,
+    new_app,
+    on_instance,
+    print_json,
+    say,
+    stop_by_sigterm_too,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from novadex.book.importing import BookImportProgress, BookImportReport, OnError
     from novadex.book.records import Book
-
-ROWS_MAX = 40
-"""Of a side in the table for people."""
+    from novadex.roles.actor import Actor
+    from novadex.storage.connection import DatabaseConnection
 
 
 def register(app: typer.Typer) -> None:
@@ -69,7 +77,8 @@ def rebuild(
     if as_json:
         print_json(report)
     else:
-        print(f"{report['books']} books read anew in {report['seconds']} s, by {report['by']}")
+        books = "1 book" if report["books"] == 1 else f"{report['books']:,} books"
+        print(f"{books} read anew in {report['seconds']} s, by {report['by']}")
 
 
 def own(
@@ -106,21 +115,35 @@ def import_book_command(
     Binance's messages, spot and perpetual, one on each line, plain or gzip. After each difference the best bid and
     ask are compared with the exchange's own. Exit code 3 where they differ, or a difference is missing.
     """
+    import asyncio
+
     from novadex.book.importing import import_book
 
+    last: BookImportProgress | None = None
     with _bar() as show:
-        report = on_instance(
-            data_dir,
-            lambda db, _: import_book(
-                db,
-                file,
-                market,
-                create_market=create_market,
-                source=source,
-                on_error=cast("OnError", on_error),
-                on_progress=show,
-            ),
-        )
+
+        def on_progress(now: BookImportProgress) -> None:
+            nonlocal last
+            last = now
+            show(now)
+
+        async def run(db: DatabaseConnection, _: Actor) -> BookImportReport:
+            stop_by_sigterm_too()
+            try:
+                return await import_book(
+                    db,
+                    file,
+                    market,
+                    create_market=create_market,
+                    source=source,
+                    on_error=cast("OnError", on_error),
+                    on_progress=on_progress,
+                )
+            except asyncio.CancelledError:
+                say(_stopped(market, last))
+                raise
+
+        report = on_instance(data_dir, run)
     for line in report.bad_lines:
         say(f"skipped {line}")
     if report.own_orders:
@@ -135,12 +158,24 @@ def import_book_command(
         raise typer.Exit(FOUND_A_DIFFERENCE)
 
 
+def _stopped(market: str, last: BookImportProgress | None) -> str:
+    if last is None or last.sequence is None:
+        kept = "nothing is in"
+    else:
+        kept = f"the book of {market} is kept as it is after line {last.line}, at update {last.sequence}"
+    return f"novadex: stopped; {kept}. The same command starts again from the beginning of the file."
+
+
 def _sentence(report: BookImportReport) -> str:
     rate = f" ({report.updates / report.seconds:,.0f}/s)" if report.seconds else ""
+    compared = (
+        f"best bid and ask equal the exchange's at {report.checkpoints_equal:,} of {report.checkpoints:,} checkpoints"
+        if report.checkpoints
+        else "nothing to compare best bid and ask with, as no ticker of the exchange belongs to an update"
+    )
     return (
-        f"{report.market}: {report.updates:,} updates in {report.seconds:.1f} s{rate}; best bid and ask equal the"
-        f" exchange's at {report.checkpoints_equal:,} of {report.checkpoints:,} checkpoints; {report.gaps} gaps,"
-        f" {report.crossed} times crossed; {report.bids:,} bids, {report.asks:,} asks."
+        f"{report.market}: {report.updates:,} updates in {report.seconds:.1f} s{rate}; {compared};"
+        f" {report.gaps} gaps, {report.crossed} times crossed; {report.bids:,} bids, {report.asks:,} asks."
     )
 
 
@@ -152,16 +187,12 @@ def _print_table(book: Book) -> None:
         return
     levels = book.as_dict()
     bids, asks = levels["bids"], levels["asks"]
-    shown = min(max(len(bids), len(asks)), ROWS_MAX)
-    widths = [max([len(row[i]) for side in (bids, asks) for row in side[:shown]] + [8]) for i in (0, 1)]
+    widths = [max([len(row[i]) for side in (bids, asks) for row in side] + [8]) for i in (0, 1)]
     print(f"{'bid':>{widths[1]}} {'price':>{widths[0]}} | {'price':<{widths[0]}} {'ask':<{widths[1]}}".rstrip())
-    for number in range(shown):
+    for number in range(max(len(bids), len(asks))):
         bid, ask = (side[number] if number < len(side) else ["", ""] for side in (bids, asks))
         left = f"{bid[1]:>{widths[1]}} {bid[0]:>{widths[0]}}"
         print(f"{left} | {ask[0]:<{widths[0]}} {ask[1]:<{widths[1]}}".rstrip())
-    if max(len(bids), len(asks)) > shown:
-        more = [max(len(side) - shown, 0) for side in (bids, asks)]
-        print(f"and {more[0]:,} bids, {more[1]:,} asks; all with --json")
 
 
 @contextmanager

@@ -88,6 +88,14 @@ def on_instance(data_dir: Path | None, work: Callable[[DatabaseConnection, Actor
     return run_async(run())
 
 
+def stop_by_sigterm_too() -> None:
+    """Let SIGTERM stop the work of the running command as Ctrl-C does, with the same exit code."""
+    import asyncio
+    import signal
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
+
+
 def command_line() -> Actor:
     """The command line as it acts, with who runs it and where."""
     import getpass

@@ -19,7 +19,24 @@ URL_MAX = 2_000
 ADDRESSES_MAX = 3
 """Of a name, that are tried."""
 PORTS = {"https": 443, "http": 80}
-NAT64 = ip_network("64:ff9b::/96")
+IPV6_PUBLIC = ip_network("2000::/3")
+"""All that is given out of IPv6. Outside lie what leads on by an IPv4 address within (NAT64) and what is a network's
+own (site-local, discard, segment routing)."""
+NOT_PUBLIC = tuple(
+    ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # protocol assignments, some of which the next router answers
+        "192.31.196.0/24",  # AS112, as below
+        "192.52.193.0/24",  # AMT
+        "192.88.99.0/24",  # 6to4 relays, given up
+        "192.175.48.0/24",  # AS112: the nearest machine answers, and that may be one of ours
+        "2001::/23",  # protocol assignments: Teredo, benchmarks, AMT, ORCHID
+        "2001:db8::/32",
+        "2620:4f:8000::/48",  # AS112
+        "3fff::/20",  # documentation
+    )
+)
+"""Special purposes that IANA's registries name and ``is_global`` of Python 3.11 does not know, or not all of."""
 _PRINTABLE = re.compile(r"[!-~]+")
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\.?")
 
@@ -85,15 +102,13 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     [True, False, False, False]
     """
     if isinstance(address, IPv6Address):
-        inner: list[IPv4Address | None] = [address.ipv4_mapped, address.sixtofour]
-        if address.teredo is not None:
-            inner += address.teredo
-        if address in NAT64:
-            inner.append(IPv4Address(address.packed[-4:]))
-        if address.ipv4_mapped is not None:
-            return is_public(address.ipv4_mapped)
-        if any(part is not None and not is_public(part) for part in inner):
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is not None:
+            return is_public(inner)
+        if address not in IPV6_PUBLIC:
             return False
+    if any(address in network for network in NOT_PUBLIC):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from contextlib import AsyncExitStack
 
 import pytest
 import redis
 
+from novadex.book import follower as following
 from novadex.book.levels import Levels
 from novadex.book.reader import BookReader
 from tests.waiting import until
@@ -103,3 +105,34 @@ async def test_without_a_projector_it_follows_postgresql(orders, follow):
     assert [update.kind for update in seen][-1] == "snapshot"
     assert follower.levels.bids.rows() == [("101", "1"), ("100", "1")]
     await asyncio.wait_for(follower.close(), 5)
+
+
+async def test_it_waits_no_longer_than_it_is_told(  # noqa: PLR0917 - fixtures
+    orders, project, books, follow, market, monkeypatch
+):
+    """Where nothing happens: one step that waits without heed of the deadline would wait for ever."""
+    monkeypatch.setattr(following, "BLOCK_MS", 60_000)
+    monkeypatch.setattr(following, "COMMAND_S_MAX", 90.0)
+    monkeypatch.setattr(following, "FALLBACK_INTERVAL_S", 60.0)
+    follower = await follow()
+    assert (await follower.next(within_s=10)).sequence == 0  # from PostgreSQL
+    for within_s in (0, 0.001, 0.05):
+        began = time.monotonic()
+        assert await asyncio.wait_for(follower.next(within_s=within_s), 10) is None
+        assert time.monotonic() - began >= within_s
+    await project()
+    orders.place("buy", 100, 1)
+    reader = books._db.companion(BookReader)
+
+    async def is_published():
+        return await reader.published(market.id) is not None
+
+    await until(is_published)
+    follower = await follow()
+    assert (await follower.next(within_s=10)).sequence == 1
+    for within_s in (0, 0.001, 0.05):
+        began = time.monotonic()
+        assert await asyncio.wait_for(follower.next(within_s=within_s), 10) is None
+        assert time.monotonic() - began >= within_s
+    orders.place("buy", 101, 1)
+    assert (await follower.next(within_s=10)).kind == "difference"

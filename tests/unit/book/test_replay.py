@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Iterator
 
 import pytest
 
-from novadex.book.capture import BadMessageError, DepthSnapshot, DepthUpdate, Ticker, lines, parse
+from novadex.book.capture import LINE_BYTES_MAX, BadMessageError, DepthSnapshot, DepthUpdate, Ticker, lines, parse
 from novadex.book.replay import Comparison, Replay
 from tests.captures import Exchange
 
@@ -112,6 +114,17 @@ def test_the_first_spot_difference_must_span_the_snapshot():
         b'{"stream": "x", "data": {"e": "bookTicker", "u": 1}}',
         b"\xff\xfe",
         b'{"data": {"e": "depthUpdate"',
+        b"9" * 40 + b' {"result": null}',
+        b"9" * 5_000 + b' {"result": null}',
+        b'9223372036854775808 {"result": null}',
+        b'{"lastUpdateId": -5, "bids": [], "asks": []}',
+        b'{"lastUpdateId": 9223372036854775808, "bids": [], "asks": []}',
+        b'{"lastUpdateId": 1, "bids": [["0.000", "1"]], "asks": []}',
+        b'{"e": "depthUpdate", "U": 1, "u": 9223372036854775808, "b": [], "a": []}',
+        b'{"e": "depthUpdate", "U": -1, "u": 2, "b": [], "a": []}',
+        b'{"e": "depthUpdate", "U": 1, "u": 2, "b": [], "a": [["0", "0"]]}',
+        b'{"u": -1, "b": "1", "B": "1", "a": "2", "A": "1"}',
+        b"{" + b" " * LINE_BYTES_MAX + b"}",
     ],
 )
 def test_a_line_that_cannot_be_understood_says_so(line: bytes):
@@ -126,3 +139,25 @@ def test_other_messages_are_passed_over(line: bytes):
 
 def test_lines_keep_their_numbers():
     assert list(lines([b"a\n\n", b"b", b"c\nd"])) == [(1, b"a"), (3, b"bc"), (4, b"d")]
+
+
+def test_the_largest_numbers_are_taken():
+    found = parse(1, b'9223372036854775807 {"lastUpdateId": 9223372036854775807, "bids": [], "asks": []}')
+    assert isinstance(found.message, DepthSnapshot)
+    assert found.received_ns == found.message.sequence == 2**63 - 1
+
+
+@pytest.mark.parametrize("filling", [b"x", b" "])
+def test_a_line_that_is_too_long_is_left_out_whatever_its_length_and_what_follows_is_read(filling: bytes):
+    def pieces() -> Iterator[bytes]:
+        yield b"a\nb"
+        for _ in range(1_000):
+            yield filling * 65_536
+        yield filling + b"\n\nc"
+
+    tracemalloc.start()
+    found = [(number, line if len(line) < 10 else None) for number, line in lines(pieces())]
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == [(1, b"a"), (2, None), (4, b"c")]
+    assert most < 4 * LINE_BYTES_MAX
