@@ -794,6 +794,7 @@ CREATE INDEX orders_live_idx ON orders (market_id, id) WHERE status IN ('untrigg
 CREATE INDEX orders_live_of_user_idx ON orders (user_id, id) WHERE status IN ('untriggered', 'open', 'partially_filled');
 CREATE INDEX orders_expiring_idx ON orders (expires_at) WHERE expires_at IS NOT NULL AND status IN ('untriggered', 'open', 'partially_filled');
 CREATE INDEX orders_stops_idx ON orders (market_id, side, stop_price) WHERE status = 'untriggered';
+ALTER TABLE orders ADD CONSTRAINT orders_expire_later CHECK (expires_at > created_at) NOT VALID;
 COMMENT ON TABLE orders IS 'Orders as they stand now; order_events has how they came to be';
 COMMENT ON COLUMN orders.id IS 'UUIDv7';
 COMMENT ON COLUMN orders.user_id IS 'Who placed it';
@@ -925,6 +926,41 @@ COMMENT ON COLUMN trades.source_trade_id IS 'Its id there';
 COMMENT ON COLUMN trades.xid IS 'Transaction that wrote it: the table is its own log';
 COMMENT ON COLUMN trades.recorded_at IS 'When it was written here';
 COMMENT ON COLUMN trades.reverses IS 'The trade that this row undoes: the other side, the fee negated, the same time; one of each undoes the other';
+
+CREATE FUNCTION check_reversal() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, public
+    AS $$
+BEGIN
+    -- Held until the commit: whoever undoes the same trade meanwhile waits, and then finds this row.
+    PERFORM FROM public.trades t
+    WHERE t.id = NEW.reverses AND t.reverses IS NULL AND t.side <> NEW.side
+        AND (t.user_id, t.market_id, t.base_amount, t.quote_amount, t.price, t.fee_amount, t.executed_at)
+            = (NEW.user_id, NEW.market_id, NEW.base_amount, NEW.quote_amount, NEW.price, -NEW.fee_amount, NEW.executed_at)
+        AND (t.fee_amount = 0 OR t.fee_asset_id = NEW.fee_asset_id)
+        AND (t.order_id, t.match_id) IS NOT DISTINCT FROM (NEW.order_id, NEW.match_id)
+    FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'trade % does not undo %: user, market, order, match, amounts, price and time are the same, the side is the other one, the fee is negated', NEW.id, NEW.reverses
+            USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME, TABLE = 'trades',
+                HINT = 'A row that undoes another cannot be undone itself: record the trade anew.';
+    END IF;
+    -- Both have the same time, so the other one would be in this partition.
+    IF EXISTS (
+        SELECT FROM public.trades w
+        WHERE w.reverses = NEW.reverses AND w.id <> NEW.id
+            AND w.id >= public.uuid_at(NEW.executed_at) AND w.id < public.uuid_at(NEW.executed_at + interval '1 millisecond')
+    ) THEN
+        RAISE EXCEPTION 'trade % cannot undo %, which is undone already', NEW.id, NEW.reverses
+            USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME, TABLE = 'trades', HINT = 'A trade is undone once.';
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION check_reversal() IS 'Trigger of trades: a row that undoes another mirrors it, and is the only one';
+REVOKE ALL ON FUNCTION check_reversal() FROM PUBLIC;
+-- After the row, not before it: COPY writes many rows at once only where nothing comes before each.
+CREATE TRIGGER trades_mirror AFTER INSERT ON trades FOR EACH ROW WHEN (NEW.reverses IS NOT NULL) EXECUTE FUNCTION check_reversal();
 
 CREATE TABLE idempotency_keys (
     user_id uuid NOT NULL,
@@ -1699,6 +1735,9 @@ COMMENT ON FUNCTION place_orders() IS 'Trigger of orders: what is placed is allo
 REVOKE ALL ON FUNCTION place_orders() FROM PUBLIC;
 CREATE TRIGGER orders_place AFTER INSERT ON orders REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION place_orders();
 
+-- Not before there are partitions: so it is as in a database that had rows without a reason.
+ALTER TABLE order_events ADD CONSTRAINT order_events_rejected_why CHECK (type <> 'rejected' OR reason IS NOT NULL AND reason <> '') NOT VALID;
+
 CREATE FUNCTION follow_events() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, public
@@ -1735,7 +1774,7 @@ BEGIN
 
     SELECT e.order_id, e.version, e.type, e.from_status, e.status INTO wrong
     FROM (
-        SELECT a.*, o.version AS known, o.market_id AS market_of_order, o.post_only,
+        SELECT a.*, o.version AS known, o.market_id AS market_of_order, o.user_id AS user_of_order, o.side AS side_of_order, o.post_only,
             row_number() OVER chain AS place,
             lag(a.status, 1, o.status) OVER chain AS from_status,
             lag(a.quantity, 1, o.quantity) OVER chain AS from_quantity,
@@ -1746,7 +1785,7 @@ BEGIN
     ) AS e
     JOIN public.markets m ON m.id = e.market_id
     CROSS JOIN public.venue v
-    LEFT JOIN public.trades t ON t.id = e.trade_id AND t.order_id = e.order_id
+    LEFT JOIN public.trades t ON t.id = e.trade_id AND t.order_id = e.order_id AND t.user_id = e.user_of_order AND t.market_id = e.market_of_order
     WHERE (
         e.version = e.known + e.place
         AND e.market_id = e.market_of_order
@@ -1756,7 +1795,8 @@ BEGIN
         )
         AND CASE e.type
             WHEN 'filled' THEN e.filled_quantity = e.from_filled + t.base_amount AND e.quantity = e.from_quantity AND t.reverses IS NULL
-            WHEN 'busted' THEN e.filled_quantity = e.from_filled - t.base_amount
+                AND t.side = e.side_of_order
+            WHEN 'busted' THEN e.filled_quantity = e.from_filled - t.base_amount AND t.side <> e.side_of_order
                 AND e.quantity IN (e.from_quantity, e.from_quantity - t.base_amount)
                 AND EXISTS (
                     SELECT FROM public.trades u
@@ -1866,6 +1906,71 @@ CREATE TRIGGER matches_never_emptied BEFORE TRUNCATE ON matches FOR EACH STATEME
 CREATE TRIGGER matches_audit AFTER UPDATE ON matches FOR EACH ROW
     EXECUTE FUNCTION audit_change('match', 'id', 'undone', 'undone_by', 'undone_reason');
 CREATE TRIGGER matches_audit_emptied AFTER TRUNCATE ON matches FOR EACH STATEMENT EXECUTE FUNCTION audit_change();
+
+CREATE FUNCTION require_executions() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, public
+    -- Plans are kept while the tables grow: they go by index from the first row on.
+    SET enable_seqscan = off
+    SET enable_hashjoin = off
+    SET enable_mergejoin = off
+    AS $$
+DECLARE
+    wrong uuid;
+BEGIN
+    SELECT a.id INTO wrong
+    FROM added a LEFT JOIN public.trades t ON t.id = a.taker_trade_id LEFT JOIN public.trades k ON k.id = a.maker_trade_id
+    WHERE (
+        (t.match_id, t.market_id, t.executed_at, t.liquidity) = (a.id, a.market_id, a.executed_at, 'taker') AND t.reverses IS NULL
+        AND (a.maker_trade_id IS NULL OR (
+            (k.match_id, k.market_id, k.executed_at, k.liquidity) = (a.id, a.market_id, a.executed_at, 'maker') AND k.reverses IS NULL
+            AND k.side <> t.side AND (k.base_amount, k.quote_amount, k.price) = (t.base_amount, t.quote_amount, t.price)
+        ))
+    ) IS NOT TRUE
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'match % does not have the executions that it names: a taker and, where there is one, a maker who mirror each other, with its id, market and time', wrong
+            USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME, TABLE = TG_TABLE_NAME, HINT = 'Insert them into trades first.';
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION require_executions() IS 'Trigger of matches: the executions are there, and mirror each other';
+REVOKE ALL ON FUNCTION require_executions() FROM PUBLIC;
+CREATE TRIGGER matches_executed AFTER INSERT ON matches REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION require_executions();
+
+CREATE FUNCTION require_reversals() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, public
+    -- Plans are kept while the tables grow: they go by index from the first row on.
+    SET enable_seqscan = off
+    SET enable_hashjoin = off
+    SET enable_mergejoin = off
+    AS $$
+DECLARE
+    wrong uuid;
+BEGIN
+    SELECT m.id INTO wrong
+    FROM changed m CROSS JOIN LATERAL unnest(ARRAY[m.taker_trade_id, m.maker_trade_id]) AS of_match (trade_id)
+    WHERE m.undone IS NOT NULL AND of_match.trade_id IS NOT NULL AND NOT EXISTS (
+        -- What undoes a trade has its time: one partition is looked at.
+        SELECT FROM public.trades r
+        WHERE r.reverses = of_match.trade_id
+            AND r.id >= public.uuid_at(m.executed_at) AND r.id < public.uuid_at(m.executed_at + interval '1 millisecond')
+        OFFSET 0
+    )
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'match % cannot be undone before its executions are', wrong
+            USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME, TABLE = TG_TABLE_NAME,
+                HINT = 'Insert the rows that undo them into trades first.';
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION require_reversals() IS 'Trigger of matches: what is undone has rows that undo its executions';
+REVOKE ALL ON FUNCTION require_reversals() FROM PUBLIC;
+CREATE TRIGGER matches_reversed AFTER UPDATE ON matches REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION require_reversals();
 
 INSERT INTO permissions (name, description) VALUES
     ('orders.place_own', 'Place, amend and cancel one''s own orders'),
@@ -2876,7 +2981,7 @@ SELECT 'admin', 'notifications.edit_templates';
 
 CREATE FUNCTION schema_step() RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $$ SELECT '0009_notifications' $$;
+    AS $$ SELECT '0010_guards' $$;
 COMMENT ON FUNCTION schema_step() IS 'The last migration that this schema contains';
 
 -- Who may do what -----------------------------------------------------------------------------------------

@@ -10,7 +10,17 @@ import psycopg
 import pytest
 
 from tests.conftest import DatabasePair
-from tests.integration.schema.attacks import ADDRESS, GONE, ID, MAIN_ROWS, OTHER_ADDRESS, SETUP_MAIN, USER, insert
+from tests.integration.schema.attacks import (
+    ADDRESS,
+    GONE,
+    ID,
+    MAIN_ROWS,
+    OTHER_ADDRESS,
+    SETUP_MAIN,
+    SETUP_TRADES,
+    USER,
+    insert,
+)
 
 Connection = psycopg.Connection[Any]
 REFUSED = "refused"
@@ -120,6 +130,7 @@ TABLES = [
         "undone = 'busted', undone_at = now(), undone_by = 'venue'",
         after(undone="busted"),
         REFUSED,
+        before=SETUP_TRADES,
         creation=False,
     ),
     Audited("venue", "venue:true", "status = 'halted'", after(status="halted"), before="DELETE FROM venue"),

@@ -86,11 +86,11 @@ class Orders:
     def bust(self, order_id: UUID, trade_id: UUID) -> None:
         """Undo a fill."""
         order = self.order(order_id)
-        row = self.connection.execute("SELECT base_amount FROM trades WHERE id = %s", (trade_id,)).fetchone()
+        row = self.connection.execute("SELECT base_amount, price FROM trades WHERE id = %s", (trade_id,)).fetchone()
         assert row is not None
         filled = order["filled_quantity"] - row[0]
         other = "sell" if order["side"] == "buy" else "buy"
-        undoing = self._trade(order_id, order, row[0], other, reverses=trade_id)
+        undoing = self._trade(order_id, order | {"price": row[1]}, row[0], other, reverses=trade_id)
         status = "partially_filled" if filled else "open"
         self.change(order_id, "busted", status=status, filled_quantity=filled, trade_id=undoing)
 
@@ -131,7 +131,8 @@ class Orders:
     def _trade(
         self, order_id: UUID, order: dict[str, Any], quantity: Decimal, side: str, reverses: UUID | None = None
     ) -> UUID:
-        trade_id = uuid7()
+        # What undoes a trade has its time.
+        trade_id = UUID(int=reverses.int ^ 1) if reverses is not None else uuid7()
         price = order["price"] or Decimal(1)
         self.connection.execute(
             "INSERT INTO trades (id, user_id, market_id, base_decimals, quote_decimals, side, base_amount,"

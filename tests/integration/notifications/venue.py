@@ -98,7 +98,8 @@ class Venue:
         executed_at: datetime | None = None,
         reverses: UUID | None = None,
     ) -> UUID:
-        trade = id_at(executed_at or datetime.now(UTC))
+        # What undoes a trade has its time.
+        trade = UUID(int=reverses.int ^ 1) if reverses else id_at(executed_at or datetime.now(UTC))
         connection.execute(
             "INSERT INTO trades (id, user_id, market_id, base_decimals, quote_decimals, side, base_amount,"
             " quote_amount, price, executed_at, order_id, reverses)"

@@ -35,7 +35,8 @@ def undo(connection: psycopg.Connection[Any], trade: TradeRow) -> None:
     row = undoing(trade)
     connection.execute(
         "INSERT INTO trades (id, user_id, market_id, base_decimals, quote_decimals, side, base_amount, quote_amount,"
-        " price, executed_at, sequence, reverses) VALUES (%s, %s, %s, 18, 18, %s, %s, %s, %s, %s, %s, %s)",
+        " price, fee_amount, fee_asset_id, executed_at, sequence, reverses) SELECT %s, %s, %s, 18, 18, %s, %s, %s,"
+        " %s, -fee_amount, fee_asset_id, %s, %s, id FROM trades WHERE id = %s",
         (
             row.id,
             row.user_id,

@@ -31,6 +31,8 @@ GONE = UUID(int=ID.int + 400)
 ADDRESS, OTHER_ADDRESS = f"0x{'ab' * 20}", f"0x{'cd' * 20}"
 NOTIFICATION = UUID(int=ID.int + 401)
 POOL, POSITION, TRANSFER = UUID(int=ID.int + 500), UUID(int=ID.int + 600), UUID(int=ID.int + 700)
+TAKER_TRADE, MAKER_TRADE = UUID(int=ID.int + 800), UUID(int=ID.int + 801)
+"""The executions of the match; the rows that undo them have the numbers after them."""
 COIN, MONEY, MARKET = 1, 2, 1
 
 SETUP_MAIN = f"""
@@ -54,6 +56,18 @@ SETUP_MAIN = f"""
     INSERT INTO transfers (id, user_id, kind, asset_id, amount, executed_at)
         VALUES ('{TRANSFER}', '{USER}', 'deposit', {MONEY}, 5, '{TIME}');
 """
+
+SETUP_TRADES = f"""
+    INSERT INTO trades (id, user_id, market_id, base_decimals, quote_decimals, side, liquidity, base_amount,
+            quote_amount, price, executed_at, match_id, reverses)
+        VALUES ('{TAKER_TRADE}', '{USER}', {MARKET}, 9, 6, 'buy', 'taker', 1, 100, 100, '{TIME}', '{ID}', NULL),
+            ('{MAKER_TRADE}', '{USER}', {MARKET}, 9, 6, 'sell', 'maker', 1, 100, 100, '{TIME}', '{ID}', NULL),
+            ('{UUID(int=ID.int + 802)}', '{USER}', {MARKET}, 9, 6, 'sell', 'taker', 1, 100, 100, '{TIME}', '{ID}',
+                '{TAKER_TRADE}'),
+            ('{UUID(int=ID.int + 803)}', '{USER}', {MARKET}, 9, 6, 'buy', 'maker', 1, 100, 100, '{TIME}', '{ID}',
+                '{MAKER_TRADE}');
+"""
+"""What the match refers to, and the rows that undo it."""
 
 SETUP_ANALYTICS = f"""
     SELECT ensure_partitions(parent::regclass, '{TIME}', '{TIME}')
@@ -144,8 +158,8 @@ MAIN_ROWS: dict[str, Values] = {
     "matches": {
         "id": ID,
         "market_id": MARKET,
-        "taker_trade_id": ID,
-        "maker_trade_id": OTHER_ID,
+        "taker_trade_id": TAKER_TRADE,
+        "maker_trade_id": MAKER_TRADE,
         "source": "venue",
         "source_match_id": "1",
         "chain": "evm:1",
@@ -744,14 +758,20 @@ MAIN_ATTACKS: list[Attack] = [
     *check("matches_block_positive", "matches", {"block_number": -1}),
     *check("matches_block_whole", "matches", {"chain": None}, {"block_number": None}),
     *check("matches_hash_length", "matches", {"request_hash": b"h"}),
-    *check("matches_two_trades", "matches", {"maker_trade_id": ID}),
+    *check("matches_two_trades", "matches", {"maker_trade_id": TAKER_TRADE}),
     *check("matches_undone_known", "matches", {"undone": "gone", "undone_at": TIME, "undone_by": "venue"}),
     *check("matches_undone_whole", "matches", {"undone": "busted"}, {"undone_at": TIME}, {"undone_by": "venue"}),
     *check("matches_undone_by_length", "matches", {"undone": "busted", "undone_at": TIME, "undone_by": ""}),
     *check("matches_undone_reason_length", "matches", {"undone_reason": "r" * 501}),
     *check("orders_limit_price", "orders", {"price": None}, {"type": "market"}),
     *check("orders_stop_price", "orders", {"stop_price": Decimal(1)}, {"type": "stop_limit"}),
-    *check("orders_gtt_expires", "orders", {"time_in_force": "gtt"}, {"expires_at": TIME}),
+    *check("orders_gtt_expires", "orders", {"time_in_force": "gtt"}, {"expires_at": "2030-01-01 00:00+00"}),
+    *check(
+        "orders_expire_later",
+        "orders",
+        {"time_in_force": "gtt", "expires_at": TIME},
+        {"time_in_force": "gtt", "expires_at": TIME, "created_at": TIME},
+    ),
     *check(
         "orders_post_only_rests",
         "orders",
@@ -776,6 +796,12 @@ MAIN_ATTACKS: list[Attack] = [
     *check("order_events_type_known", "order_events", {"type": "lost"}),
     *check("order_events_status_known", "order_events", {"status": "lost"}),
     *check("order_events_reason_length", "order_events", {"reason": "r" * 501}),
+    *check(
+        "order_events_rejected_why",
+        "order_events",
+        {"type": "rejected", "status": "rejected"},
+        {"type": "rejected", "status": "rejected", "reason": ""},
+    ),
     *check("order_events_actor_length", "order_events", {"actor": ""}),
     *check("order_events_id_v7", "order_events", {"id": NOT_V7}),
     # Trades
@@ -1239,7 +1265,7 @@ ANALYTICS_ATTACKS: list[Attack] = [
 
 ROWS = {"main": MAIN_ROWS, "analytics": ANALYTICS_ROWS}
 ATTACKS = {"main": MAIN_ATTACKS, "analytics": ANALYTICS_ATTACKS}
-SETUP = {"main": SETUP_MAIN, "analytics": SETUP_ANALYTICS}
+SETUP = {"main": SETUP_MAIN + SETUP_TRADES, "analytics": SETUP_ANALYTICS}
 
 
 def insert(connection: psycopg.Connection[Any], table: str, values: Values) -> None:

@@ -27,6 +27,7 @@ from tests.integration.schema.attacks import (
     POSITION,
     ROWS,
     SETUP,
+    TAKER_TRADE,
     TIME,
     TRANSFER,
     USER,
@@ -99,6 +100,28 @@ CHANGES_REFUSED_BY_TRIGGER = [
         ),
     ),
     ("matches_never_emptied", "TRUNCATE matches"),
+    (
+        "matches_executed",
+        (
+            "INSERT INTO matches (id, market_id, taker_trade_id, request_hash, executed_at)"
+            f" VALUES ('{OTHER_ID}', 1, '{TAKER_TRADE}', 'hhhhhhhhhhhhhhhh', '{TIME}')"
+        ),
+    ),
+    (
+        "matches_reversed",
+        (
+            "ALTER TABLE trades DISABLE TRIGGER trades_append_only; DELETE FROM trades WHERE reverses IS NOT NULL;"
+            " UPDATE matches SET undone = 'busted', undone_at = now(), undone_by = 'venue'"
+        ),
+    ),
+    (
+        "trades_mirror",
+        (
+            "INSERT INTO trades (id, user_id, market_id, base_decimals, quote_decimals, side, base_amount,"
+            f" quote_amount, price, executed_at, reverses) VALUES ('{OTHER_ID}', '{USER}', 1, 9, 6, 'buy', 1, 100,"
+            f" 100, '{TIME}', '{ID}')"
+        ),
+    ),
     (
         "order_events_follow",
         f"{FURTHER_EVENT} ('{OTHER_ID}', '{ORDER}', 3, 1, 3, 'cancelled', 'cancelled', 1, 0, 100, 'x')",

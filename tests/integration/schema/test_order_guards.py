@@ -62,6 +62,7 @@ def event(type: str, status: str, *, filled: Decimal, **changes: Any) -> dict[st
         "quantity": Decimal(2),
         "filled_quantity": filled,
         "price": Decimal(101),
+        "reason": "no funds" if type == "rejected" else None,
         "trade_id": trade,
         **changes,
     }
