@@ -18,8 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from psycopg import errors
 
 from novadex import DatabaseConnection, TradingService
-from novadex.book.orders import OrderBook, OrderChange
-from novadex.book.store import QUERIES as BOOK
+from novadex.book.orders import OrderBook
+from novadex.book.store import read_news
 from novadex.errors import UsageError
 from novadex.ids import uuid7
 from novadex.portfolio.projection import PortfolioProjection
@@ -327,7 +327,7 @@ class Venue(RuleBasedStateMachine):
             order.id: (order.status, Decimal(order.quantity), Decimal(order.filled)) for order in self.orders.values()
         }
         for name, book in self.books.items():
-            self.run.do(self.follow(book, self.run.markets[name].id))
+            assert self.run.do(self.follow(book, self.run.markets[name].id)) == [None]
             assert {id: (order.side, order.lots) for id, order in book.orders.items()} == {
                 str(order.id): (order.side, (order.quantity - order.filled) * 10**9)
                 for order in self.orders.values()
@@ -336,7 +336,8 @@ class Venue(RuleBasedStateMachine):
 
     async def follow(self, book: OrderBook, market_id: int) -> None:
         async with self.service(0)._db.main.transaction() as session:
-            for change in await session.made(OrderChange, BOOK.events, [[market_id], [book.sequence], 10_000]):
+            _, news = await read_news(session, {market_id: book.sequence}, 10_000)
+            for change in (change for changes in news for change in changes):
                 book.apply(change)
 
     def teardown(self) -> None:
