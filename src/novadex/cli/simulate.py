@@ -24,6 +24,9 @@ def register(app: typer.Typer) -> None:
 
 def simulate(  # noqa: PLR0917 - options
     markets: Annotated[int, typer.Option(help="How many markets.")] = 4,
+    first_market: Annotated[
+        int, typer.Option(help="Number of the first one, 1: BTC/USDT-SIM. Each has one simulation at a time.")
+    ] = 1,
     users: Annotated[int, typer.Option(help="How many users; each fifth is a market maker.")] = 50,
     rate: Annotated[float, typer.Option(help="Commands a second, of all markets together.")] = 20.0,
     seed: Annotated[int, typer.Option(help="The same seed and start: the same commands with the same ids.")] = 1,
@@ -45,7 +48,7 @@ def simulate(  # noqa: PLR0917 - options
     moment = moment_of(start, "--start")
     if moment is None:
         moment = datetime.now(UTC) - timedelta(seconds=duration_s if simulated_time else 0)
-    plan = Plan(moment, duration_s, markets, users, rate, seed)
+    plan = Plan(moment, duration_s, markets, users, rate, seed, first_market)
 
     async def work(db: DatabaseConnection, _: object) -> SimulationReport:
         with progress_bar() as show:

@@ -26,6 +26,8 @@ class Command(NamedTuple):
     """Milliseconds since 1970, later than the one before it in its market."""
     kind: CommandKind
     fields: dict[str, Any]
+    follows: bool = False
+    """Whether it belongs to the command before it: a fill to the order that takes. Nothing ends between the two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,14 @@ class Plan:
     rate: float = 20.0
     """Commands a second, of all markets together."""
     seed: int = 1
+    first_market: int = 1
 
     def __post_init__(self) -> None:
         for name, value, least, most in (
             ("markets", self.markets, 1, MARKETS_MAX),
             ("users", self.users, 4, USERS_MAX),
             ("seed", self.seed, 0, SEED_MAX),
+            ("first_market", self.first_market, 1, MARKETS_MAX),
         ):
             if type(value) is not int or not least <= value <= most:
                 raise ValidationError(f"{name} must be {least:,} to {most:,}, got {value!r}.", field=name)
@@ -61,6 +65,11 @@ class Plan:
             raise ValidationError(
                 f"duration must be above 0 and at most a year, got {self.duration_s} s.", field="duration"
             )
+
+    @property
+    def numbers(self) -> range:
+        """Of its markets."""
+        return range(self.first_market - 1, self.first_market - 1 + self.markets)
 
 
 @dataclass(slots=True)
