@@ -39,12 +39,13 @@ def simulate(  # noqa: PLR0917 - options
     data_dir: DataDir = None,
 ) -> None:
     """Simulate trading through the services: quotes, orders of every kind, fills, busts. The same seed and start are
-    the same trades, and a second time adds nothing."""
-    from novadex.simulator.records import Plan, SimulationProgress
+    the same trades, and a second time adds nothing. Ctrl-C ends it with what was done so far, and exit code 130."""
+    from novadex.simulator.records import Plan, SimulationProgress, check_duration
     from novadex.simulator.service import Simulator
     from novadex.simulator.stopping import stop_on_signals
 
     duration_s = seconds_of(duration)
+    check_duration(duration_s)
     moment = moment_of(start, "--start")
     if moment is None:
         moment = datetime.now(UTC) - timedelta(seconds=duration_s if simulated_time else 0)

@@ -105,16 +105,21 @@ class Simulator:
             raise ValidationError(
                 f"start is {plan.start.isoformat()}, more than a year ago: orders with an end would have ended.",
                 field="start",
-            )
-        end = plan.start + timedelta(seconds=plan.duration_s)
-        if (end if self.simulated_time else plan.start) > now + AHEAD:
-            raise ValidationError(
-                f"The simulation from {plan.start.isoformat()} to {end.isoformat()} is ahead of the clock.",
-                field="start",
-                hint="In simulated time let it start so much earlier, or leave out the start.",
+                hint="Let it start within the last year, or leave out the start.",
             )
         if self.simulated_time and not plan.duration_s:
-            raise ValidationError("Simulated time needs a duration.", field="duration")
+            raise ValidationError(
+                "Simulated time needs a duration.", field="duration", hint="Such as 60s, 5m or 1h: --duration 5m"
+            )
+        ahead_s = (plan.start - now - AHEAD).total_seconds() + (plan.duration_s if self.simulated_time else 0)
+        if ahead_s > 0:
+            raise ValidationError(
+                f"The simulation of {plan.duration_s:,.0f} s from {plan.start.isoformat()} is ahead of the clock.",
+                field="start",
+                hint="Let it start so much earlier, or leave out the start: then it ends now."
+                if self.simulated_time
+                else "In real time it begins now: leave out the start.",
+            )
 
     async def _tell(self, progress: Callable[[SimulationProgress], None]) -> None:
         while True:

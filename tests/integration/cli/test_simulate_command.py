@@ -49,3 +49,24 @@ async def test_a_second_simulation_is_refused_until_the_first_one_is_killed(nova
         held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1936289141"
         await until(lambda: superuser.execute(held).fetchone() == (0,))
     novadex.run(*FAST, "--seed=4")
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "hint"),
+    [
+        (("--duration=999999999d", "--simulated-time"), "duration", "60s"),
+        (("--duration=999999999d",), "duration", "60s"),
+        (("--duration=0", "--simulated-time"), "duration", "--duration"),
+        (("--start=9999-12-31", "--simulated-time"), "start", "earlier"),
+        (("--start=2030-01-01",), "start", "leave out the start"),
+        (("--start=2020-01-01",), "start", "within the last year"),
+        (("--rate=0",), "rate", "20 a second"),
+        (("--rate=100000",), "rate", "more markets"),
+        (("--users=1",), "users", "50"),
+        (("--seed=-1",), "seed", "Any number"),
+    ],
+)
+def test_what_is_refused_has_a_next_step(novadex, options, field, hint):
+    error = novadex.json("simulate", *options, code=2)["error"]
+    assert (error["code"], error["details"]["field"]) == ("INVALID_VALUE", field)
+    assert hint in error["hint"]
