@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from novadex.cli.manners import AsJson, DataDir, moment_of, on_instance, print_json, progress_bar
+from novadex.cli.manners import ENDED_BY_SIGNAL, AsJson, DataDir, moment_of, on_instance, print_json, progress_bar
 
 if TYPE_CHECKING:
     from novadex.simulator.records import SimulationReport
@@ -51,7 +51,8 @@ def simulate(  # noqa: PLR0917 - options
         moment = datetime.now(UTC) - timedelta(seconds=duration_s if simulated_time else 0)
     plan = Plan(moment, duration_s, markets, users, rate, seed, first_market)
 
-    async def work(db: DatabaseConnection, _: object) -> SimulationReport:
+    async def work(db: DatabaseConnection, _: object) -> tuple[SimulationReport, int | None]:
+        stop = stop_on_signals()
         with progress_bar() as show:
             expected = int(rate * duration_s)
 
@@ -59,12 +60,19 @@ def simulate(  # noqa: PLR0917 - options
                 done = int(rate * now.simulated_s) if expected else now.commands
                 show(f"Simulating, {now.simulated_s:,.0f} s", done, expected)
 
-            return await Simulator(db, plan, simulated_time).run(stop_on_signals(), progress)
+            report = await Simulator(db, plan, simulated_time).run(stop, progress)
+        return report, stop.signal
 
-    report = on_instance(data_dir, work)
+    report, signal = on_instance(data_dir, work)
     if as_json:
         print_json(report)
-        return
+    else:
+        _print(report)
+    if signal is not None:
+        raise typer.Exit(ENDED_BY_SIGNAL + signal)
+
+
+def _print(report: SimulationReport) -> None:
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in report.commands.items())
     per_s = report.total / report.seconds if report.seconds else 0
     print(

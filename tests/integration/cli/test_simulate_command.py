@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -49,6 +50,16 @@ async def test_a_second_simulation_is_refused_until_the_first_one_is_killed(nova
         held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1936289141"
         await until(lambda: superuser.execute(held).fetchone() == (0,))
     novadex.run(*FAST, "--seed=4")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_one_that_a_signal_ended_says_so_after_its_report(novadex, placed, number, code):
+    with at_work(novadex) as process:
+        await until(placed, within_s=30)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (code, "")
+    assert json.loads(output)["commands"]["place"] > 0
 
 
 @pytest.mark.parametrize(
