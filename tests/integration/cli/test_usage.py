@@ -37,3 +37,9 @@ def test_help_is_shown_where_it_is_asked_for_and_where_a_command_is_missing(nova
     assert "Usage: novadex book" in novadex.run("book", "--help").stdout
     assert "replay" in novadex.run("notifications", code=2).stderr
     assert "simulate" in novadex.run(code=2).stderr
+
+
+def test_a_depth_below_0_has_a_next_step(novadex: Command):
+    error = novadex.json("book", "--market", "BTC/USDT", "--depth", "-1", code=2)["error"]
+    assert (error["code"], error["details"]["field"]) == ("INVALID_VALUE", "depth")
+    assert "every level" in error["hint"]
