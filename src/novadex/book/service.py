@@ -60,7 +60,11 @@ class BookService:
         ``NotFoundError`` for an unknown market and ``ValidationError`` for a wrong depth.
         """
         if type(depth) is not int or not 0 <= depth <= DEPTH_MAX:
-            raise ValidationError(f"depth must be 0 (all) to {DEPTH_MAX}, got {depth!r}.", field="depth")
+            raise ValidationError(
+                f"depth must be 0 (all) to {DEPTH_MAX}, got {depth!r}.",
+                field="depth",
+                hint=f"0 is every level; leave it out for the best {DEPTH_DEFAULT} of each side.",
+            )
         market_id = await self._reader.market_id(market)
         top = await self._reader.recent_top(market_id)
         if top is not None:

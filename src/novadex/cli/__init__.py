@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 import sys
 
-from novadex.cli.manners import new_app, report_error
-from novadex.errors import NovaDexError, UnavailableError
+import typer
+
+from novadex.cli.manners import WRONG_USAGE, new_app, report_error, say
+from novadex.errors import NovaDexError, UnavailableError, UsageError
 
 
 def build_app():
@@ -71,9 +73,12 @@ def main() -> None:
     """The entry point of ``novadex``."""
     write_whole()
     try:
-        build_app()(prog_name="novadex")
+        # Not standalone: what the parser refuses is told as all other errors are.
+        code = build_app()(prog_name="novadex", standalone_mode=False)
     except NovaDexError as error:
         sys.exit(report_error(error, as_json="--json" in sys.argv))
+    except typer.TyperException as error:
+        sys.exit(_report_wrong_call(error))
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -81,6 +86,19 @@ def main() -> None:
         if known is None:
             raise
         sys.exit(report_error(known, as_json="--json" in sys.argv))
+    sys.exit(code)
+
+
+def _report_wrong_call(error: typer.TyperException) -> int:
+    """What the parser refused. A group without a command is asked what there is: it shows its help."""
+    message = error.format_message()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        say(message)
+        return WRONG_USAGE
+    context: typer.Context | None = getattr(error, "ctx", None)
+    command = context.command_path if context else "novadex"
+    refused = UsageError(message if message.endswith((".", "?")) else f"{message}.", hint=f"See {command} --help.")
+    return report_error(refused, as_json="--json" in sys.argv)
 
 
 def write_whole() -> None:

@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 ORIGIN_LENGTH_MAX = 200
 DONE, FAILED, WRONG_USAGE, FOUND_A_DIFFERENCE = 0, 1, 2, 3
+ENDED_BY_SIGNAL = 128
+"""And the signal's number, as a shell has it."""
 
 DataDir = Annotated[
     Path | None,

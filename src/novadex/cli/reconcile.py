@@ -52,6 +52,7 @@ def reconcile(
             {
                 "checked_at": report.checked_at,
                 "difference_count": report.differences,
+                "asked": report.asked,
                 "skipped": report.skipped,
                 "checks": report.checks,
                 "findings": findings,
@@ -62,7 +63,9 @@ def reconcile(
             print(_line(check))
     if report.differences:
         raise typer.Exit(FOUND_A_DIFFERENCE)
-    if report.skipped:
+    if not report.asked:
+        say(f"novadex: NOTHING could be asked, so nothing is known: {', '.join(report.skipped)}.")
+    elif report.skipped:
         say(f"novadex: not everything could be asked: {', '.join(report.skipped)}.")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from novadex.cli.manners import AsJson, DataDir, moment_of, on_instance, print_json, progress_bar
+from novadex.cli.manners import ENDED_BY_SIGNAL, AsJson, DataDir, moment_of, on_instance, print_json, progress_bar
 
 if TYPE_CHECKING:
     from novadex.simulator.records import SimulationReport
@@ -24,6 +24,9 @@ def register(app: typer.Typer) -> None:
 
 def simulate(  # noqa: PLR0917 - options
     markets: Annotated[int, typer.Option(help="How many markets.")] = 4,
+    first_market: Annotated[
+        int, typer.Option(help="Number of the first one, 1: BTC/USDT-SIM. Each has one simulation at a time.")
+    ] = 1,
     users: Annotated[int, typer.Option(help="How many users; each fifth is a market maker.")] = 50,
     rate: Annotated[float, typer.Option(help="Commands a second, of all markets together.")] = 20.0,
     seed: Annotated[int, typer.Option(help="The same seed and start: the same commands with the same ids.")] = 1,
@@ -36,18 +39,20 @@ def simulate(  # noqa: PLR0917 - options
     data_dir: DataDir = None,
 ) -> None:
     """Simulate trading through the services: quotes, orders of every kind, fills, busts. The same seed and start are
-    the same trades, and a second time adds nothing."""
-    from novadex.simulator.records import Plan, SimulationProgress
+    the same trades, and a second time adds nothing. Ctrl-C ends it with what was done so far, and exit code 130."""
+    from novadex.simulator.records import Plan, SimulationProgress, check_duration
     from novadex.simulator.service import Simulator
     from novadex.simulator.stopping import stop_on_signals
 
     duration_s = seconds_of(duration)
+    check_duration(duration_s)
     moment = moment_of(start, "--start")
     if moment is None:
         moment = datetime.now(UTC) - timedelta(seconds=duration_s if simulated_time else 0)
-    plan = Plan(moment, duration_s, markets, users, rate, seed)
+    plan = Plan(moment, duration_s, markets, users, rate, seed, first_market)
 
-    async def work(db: DatabaseConnection, _: object) -> SimulationReport:
+    async def work(db: DatabaseConnection, _: object) -> tuple[SimulationReport, int | None]:
+        stop = stop_on_signals()
         with progress_bar() as show:
             expected = int(rate * duration_s)
 
@@ -55,12 +60,19 @@ def simulate(  # noqa: PLR0917 - options
                 done = int(rate * now.simulated_s) if expected else now.commands
                 show(f"Simulating, {now.simulated_s:,.0f} s", done, expected)
 
-            return await Simulator(db, plan, simulated_time).run(stop_on_signals(), progress)
+            report = await Simulator(db, plan, simulated_time).run(stop, progress)
+        return report, stop.signal
 
-    report = on_instance(data_dir, work)
+    report, signal = on_instance(data_dir, work)
     if as_json:
         print_json(report)
-        return
+    else:
+        _print(report)
+    if signal is not None:
+        raise typer.Exit(ENDED_BY_SIGNAL + signal)
+
+
+def _print(report: SimulationReport) -> None:
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in report.commands.items())
     per_s = report.total / report.seconds if report.seconds else 0
     print(

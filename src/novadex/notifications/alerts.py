@@ -7,7 +7,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from novadex.errors import ConflictError, NotFoundError
+from novadex.errors import ConflictError, NotFoundError, ValidationError
 from novadex.ids import parse_id
 from novadex.money import PRICE_DECIMALS_MAX, parse_amount
 from novadex.notifications.access import writing
@@ -56,7 +56,7 @@ class PriceAlerts:
         wanted = check_direction(direction)
         number, text = parse_amount(price, "price", decimals_max=PRICE_DECIMALS_MAX)
         if not number:
-            raise ConflictError("price must be above 0.", hint="Nothing trades at 0.", field="price")
+            raise ValidationError("price must be above 0.", field="price", hint="Nothing trades at 0.")
         alert_id = check_new_id(id) if id is not None else uuid7()
         known = await self._markets.get(market)
         async with writing(self._db, self._actor, user) as session:

@@ -57,7 +57,11 @@ def check_text(text: object, field: str, length_max: int) -> str:
     if not isinstance(text, str):
         raise ValidationError(f"{field} must be text, got {type(text).__name__}.", field=field)
     if not 1 <= len(text) <= length_max or not text.strip():
-        raise ValidationError(f"{field} must have 1 to {length_max} characters, got {len(text)}.", field=field)
+        raise ValidationError(
+            f"{field} must have 1 to {length_max} characters, got {len(text)}.",
+            field=field,
+            hint="Shorten it." if len(text) > length_max else "Say something in it: spaces alone do not count.",
+        )
     for place, character in enumerate(text):
         if unicodedata.category(character) in {"Cc", "Cs"} and character not in LINE_ENDS_AND_TABS:
             raise ValidationError(

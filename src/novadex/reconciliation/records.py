@@ -90,6 +90,11 @@ class ReconcileReport:
         return sum(check.differences if check.left is None else check.left for check in self.checks)
 
     @property
+    def asked(self) -> list[str]:
+        """What was looked at, wholly or in part."""
+        return [check.name for check in self.checks if not check.skipped or check.checked or check.differences]
+
+    @property
     def skipped(self) -> list[str]:
         return [check.name for check in self.checks if check.skipped]
 

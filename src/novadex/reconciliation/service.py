@@ -82,7 +82,7 @@ class Reconciler:
                 raise ValidationError(
                     f"There is no invariant {name[:40]!r}.", field="only", hint=f"There are: {', '.join(names)}."
                 )
-        return [names[name] for name in only] or self.checks
+        return [names[name] for name in dict.fromkeys(only)] or self.checks
 
     async def _ask(
         self, check: Check, found: Callable[[Finding], None], progress: Callable[[str, int], None]

@@ -386,7 +386,7 @@ class MarketFlow:
     # Small matters
 
     def _emit(self, kind: CommandKind, **fields: Any) -> None:
-        self._out.append(Command(self._tell_ms(), kind, fields))
+        self._out.append(Command(self._tell_ms(), kind, fields, follows=bool(self._out)))
         self._emitted += 1
         self._now_ms += 1.0
 

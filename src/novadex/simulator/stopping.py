@@ -6,10 +6,20 @@ import asyncio
 import signal
 
 
-def stop_on_signals() -> asyncio.Event:
+class SignalEvent(asyncio.Event):
+    """An event that a signal sets, the first of which it remembers."""
+
+    signal: int | None = None
+
+    def take(self, number: int) -> None:
+        self.signal = self.signal or number
+        self.set()
+
+
+def stop_on_signals() -> SignalEvent:
     """An event that SIGINT and SIGTERM set: what is under way is finished."""
-    stop = asyncio.Event()
+    stop = SignalEvent()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.take, number)
     return stop

@@ -53,3 +53,5 @@ async def test_what_is_wrong_is_refused(client, market, path, status):
     answer = await client.get(f"/api/markets/{path}")
     assert answer.status_code == status
     assert answer.json()["error"]["message"]
+    if "depth" in path:
+        assert "/api/docs" in answer.json()["error"]["hint"]

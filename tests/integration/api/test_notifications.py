@@ -68,7 +68,11 @@ async def test_a_user_reads_and_decides(connect: Connect, market: MarketRow):
         assert alert.json()["price"] == "65000.5"
         assert (await client.get(f"{base}/alerts")).json()["items"] == [alert.json()]
         assert (await client.delete(f"{base}/alerts/{alert.json()['id']}")).status_code == 204
-        for wrong in ({**wanted, "price": 65000.5}, {**wanted, "direction": "up"}, {**wanted, "more": 1}):
+        for wrong in (
+            *({**wanted, "price": price} for price in (65000.5, "0", "-1")),
+            {**wanted, "direction": "up"},
+            {**wanted, "more": 1},
+        ):
             assert code_of(await client.post(f"{base}/alerts", json=wrong)) == (400, "INVALID_VALUE")
 
 

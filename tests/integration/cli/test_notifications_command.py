@@ -73,3 +73,5 @@ def test_words_are_listed_changed_and_taken_away(novadex: Command):
 def test_wrong_usage_says_what_to_do(novadex: Command):
     assert "--user, --role and --all" in novadex.run("notifications", "send", "x", "y", code=2).stderr
     assert "or --all" in novadex.run("notifications", "replay", code=2).stderr
+    for words in (("", "y"), ("x", " "), ("x" * 201, "y")):
+        assert novadex.json("notifications", "send", *words, "--all", code=2)["error"]["hint"]

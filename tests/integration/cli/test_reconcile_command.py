@@ -36,6 +36,25 @@ def test_what_is_wrong_is_named_and_the_exit_code_says_so(novadex, fresh_databas
     assert json.loads(unknown.stdout)["error"]["details"]["field"] == "only"
 
 
+def test_an_invariant_that_is_named_twice_is_asked_once(novadex):
+    twice = ("reconcile", "--only=orders", "--only=fills", "--only=orders")
+    assert [check["name"] for check in novadex.json(*twice)["checks"]] == ["orders", "fills"]
+    assert novadex.run(*twice).stdout.count("orders ") == 1
+
+
+def test_where_nothing_could_be_asked_it_is_said(novadex):
+    novadex.run("simulate", "--markets=1", "--users=6", "--rate=5", "--duration=5s", "--simulated-time")
+    arguments = ("reconcile", "--only=book", "--only=cache")  # no cache server runs
+    told = novadex.run(*arguments)
+    assert "NOTHING could be asked" in told.stderr
+    assert "book, cache" in told.stderr
+    document = novadex.json(*arguments)
+    assert (document["asked"], document["skipped"]) == ([], ["book", "cache"])
+    some = novadex.run(*arguments, "--only=orders", "--json")
+    assert json.loads(some.stdout)["asked"] == ["orders"]
+    assert "not everything could be asked: book, cache" in some.stderr
+
+
 def test_wrong_options_of_a_simulation_are_named(novadex):
     for options, field in (
         (("--duration=soon",), "duration"),
