@@ -23,6 +23,7 @@ STEPS = {
         "0007_liquidity",
         "0008_portfolio",
         "0009_notifications",
+        "0010_guards",
     ],
     "analytics": ["0001_roles", "0002_figures", "0003_reversals"],
 }
