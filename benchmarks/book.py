@@ -26,6 +26,8 @@ from novadex.settings import load_settings
 EVENTS = 100_000
 EVENTS_AT_ONCE = 1_000
 EVENTS_WANTED = 20_000.0
+WRITTEN_PER_S = 1.03 * EVENTS_WANTED
+"""The writer's first and last transaction are no whole ones: what it reaches is a little less."""
 DELAY_MS_WANTED, READ_MS_WANTED = 50.0, 2.0
 DELAY_SECONDS, READ_SECONDS = 10.0, 15.0
 MARKET = "BTC/USDT"
@@ -87,7 +89,7 @@ async def _delay(db: DatabaseConnection, url: str) -> Figure:
     """Milliseconds from each commit to its difference."""
     reader = db.companion(BookReader)
     keys = await reader.keys(await reader.market_id(MARKET))
-    writing = asyncio.create_task(_write(url, EVENTS_WANTED, DELAY_SECONDS))
+    writing = asyncio.create_task(_write(url, WRITTEN_PER_S, DELAY_SECONDS))
     published: list[tuple[int, int]] = []
     last, client = "0-0", reader.client()
 
