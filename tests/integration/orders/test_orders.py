@@ -263,7 +263,7 @@ async def test_users_are_told_which_of_their_orders_a_halted_market_keeps(servic
     await service.place_orders([limit(user), limit(user), limit(user, market="ETH/USDC")])
     await service.markets.set_status("SOL/USDC", "halted")
     with pytest.raises(
-        ConflictError, match="SOL/USDC: halted, so orders live on there: 2; cancelled elsewhere: 1"
+        ConflictError, match="SOL/USDC: halted, so orders live on: 2; cancelled elsewhere: 1"
     ) as caught:
         await mine.cancel_all_orders()
     assert (caught.value.details["left"], caught.value.details["cancelled"]) == (2, 1)

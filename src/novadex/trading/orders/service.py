@@ -147,7 +147,7 @@ class Orders:
         if halted:
             markets = sorted({error.details["market"] for error in halted})
             raise ConflictError(
-                f"{', '.join(markets)}: halted, so orders live on there: {len(halted)}; cancelled elsewhere: {cancelled}.",
+                f"{', '.join(markets)}: halted, so orders live on: {len(halted)}; cancelled elsewhere: {cancelled}.",
                 hint="Try again when the market is open.",
                 markets=markets,
                 cancelled=cancelled,
