@@ -14,6 +14,7 @@ With ``CI=true`` a skipped test fails.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import shutil
@@ -34,6 +35,7 @@ from novadex.instance import Endpoints, Role
 from novadex.keys.master_key_file import FILE_NAME, make_key_file
 from novadex.settings import Settings
 from novadex.storage.connection import DatabaseConnection
+from novadex.storage.group_commit import GroupCommitter
 from novadex.storage.migrations import migrate
 from tests.proxy import Proxy
 from tests.servers import (
@@ -86,7 +88,29 @@ def _clean_environment() -> Iterator[None]:
         for field in Settings.model_fields.values():
             patch.delenv(str(field.alias), raising=False)
         patch.setitem(Settings.model_config, "env_file", None)
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+            # A shell's background job; the programs that tests interrupt would inherit it.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         yield
+
+
+# Services that write are closed ----------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _committers_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A committer that a test leaves open goes at some later collection of garbage, and fails whoever runs then."""
+    started: list[GroupCommitter[Any, Any]] = []
+    start = GroupCommitter._start
+
+    def noted(self: GroupCommitter[Any, Any], loop: asyncio.AbstractEventLoop) -> None:
+        started.append(self)
+        start(self, loop)
+
+    monkeypatch.setattr(GroupCommitter, "_start", noted)
+    yield
+    left = [committer for committer in started if committer._tasks]
+    assert not left, f"{len(left)} services that wrote were not closed; use `async with` or `await service.close()`"
 
 
 # Servers ---------------------------------------------------------------------------------------------------
@@ -232,10 +256,11 @@ def template_databases(postgres: PostgresServer) -> DatabasePair:
 
 
 class DatabasePairs:
-    """Makes migrated pairs, one ahead of who asks, and drops them, both beside the tests: none waits for it."""
+    """Makes copies of a pair, one ahead of who asks, and drops them, both beside the tests: none waits for it."""
 
-    def __init__(self, template: DatabasePair) -> None:
-        self._server = template.server
+    def __init__(self, template: DatabasePair, name: str = "") -> None:
+        self.template = template
+        self._name = name
         self._numbers = itertools.count(1)
         self._beside = ThreadPoolExecutor(1, "databases of tests")
         self._next = self._beside.submit(self._make)
@@ -255,16 +280,16 @@ class DatabasePairs:
                 each.result()  # raises what went wrong
 
     def _make(self) -> DatabasePair:
-        number = next(self._numbers)
-        return DatabasePair(
-            self._server,
-            self._server.make_database(f"main_{number}", owner="novadex_owner", template=TEMPLATE_MAIN),
-            self._server.make_database(f"analytics_{number}", owner="novadex_owner", template=TEMPLATE_ANALYTICS),
-        )
+        number, template = next(self._numbers), self.template
+
+        def copy(kind: str, of: str) -> str:
+            return template.server.make_database(f"{self._name}{kind}_{number}", owner="novadex_owner", template=of)
+
+        return DatabasePair(template.server, copy("main", template.main), copy("analytics", template.analytics))
 
     def _drop(self, pair: DatabasePair) -> None:
-        self._server.drop_database(pair.main)
-        self._server.drop_database(pair.analytics)
+        pair.server.drop_database(pair.main)
+        pair.server.drop_database(pair.analytics)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ the place of ``python -m novadex.cli``. Tests that kill, stop or watch the proce
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -21,12 +22,13 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from functools import cache
 from pathlib import Path
 
-import novadex
+import novadex.cli
 
 LENGTH = struct.Struct("!I")
 START_S_MAX = 30.0
@@ -61,6 +63,9 @@ def serve(path: str) -> None:
     for module in pkgutil.walk_packages(novadex.__path__, "novadex."):
         if not PROGRAMS.match(module.name):
             importlib.import_module(module.name)
+    novadex.cli.parser()
+    gc.collect()
+    gc.freeze()  # collections in the forks leave what all share alone, and need not copy it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(f"{path}.new")
@@ -74,7 +79,7 @@ def serve(path: str) -> None:
         if os.fork() == 0:
             listener.close()
             _answer(connection)
-            return
+            os._exit(0)
         connection.close()
 
 
@@ -93,7 +98,13 @@ def _answer(connection: socket.socket) -> None:
         # Those of the process that was forked know what kind of file they had.
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - a descriptor
         sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
-        sys.exit(_run(**wanted))
+        code = _run(**wanted)
+        # As the interpreter ends, but for taking apart hundreds of modules, which takes longer than most commands.
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
     for stream in streams:
         os.close(stream)
     ended = os.pidfd_open(child)

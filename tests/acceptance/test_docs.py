@@ -1,4 +1,5 @@
-"""What the README and the quickstart say is carried out, word for word, on a new instance.
+"""What the documents say is carried out, word for word: the README and the quickstart on a new instance, the how-tos
+on one that was up before.
 
 Blocks marked ``sh`` and ``python`` are run in order; a ``text`` block after one is what it prints. ``console``
 blocks stay in the foreground or run this suite, and are shown only. Commands of the how-tos are forked.
@@ -10,12 +11,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.forked import command_line
+from tests.servers import server_folder
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -40,6 +41,20 @@ def carried_out(kind, text, environment, novadex):
     )
 
 
+@pytest.fixture(scope="module")
+def used_instance():
+    """The folder of an instance that was up and is down."""
+    folder = server_folder("novadex-docs-", in_memory=True)
+    environment = os.environ | {"NOVADEX_DATA_DIR": str(folder / "instance")}
+    try:
+        for command in (["up", "--detach"], ["down"]):
+            subprocess.run([NOVADEX, *command], env=environment, check=True, capture_output=True, timeout=120)
+        yield folder / "instance"
+    finally:
+        subprocess.run([NOVADEX, "down"], env=environment, check=True, capture_output=True, timeout=120)
+        shutil.rmtree(folder)
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -58,11 +73,14 @@ def carried_out(kind, text, environment, novadex):
         "docs/how-to/reconcile.md",
     ],
 )
-def test_the_words_of_the_document_lead_where_they_say(document):
-    folder = Path(tempfile.mkdtemp(prefix="novadex-docs-"))
-    folder.chmod(0o711)
+def test_the_words_of_the_document_lead_where_they_say(document, request):
+    folder = server_folder("novadex-docs-", in_memory=True)
     environment = os.environ | {"NOVADEX_DATA_DIR": str(folder / "instance")}
-    novadex = shlex.join(command_line()) if "how-to" in document else str(NOVADEX)
+    novadex = str(NOVADEX)
+    if "how-to" in document:
+        novadex = shlex.join(command_line())
+        # With owners, as the servers' user is another one where this runs as root.
+        subprocess.run(["/bin/cp", "-a", request.getfixturevalue("used_instance"), folder], check=True)
     try:
         ran = None
         for kind, text in blocks(document):

@@ -7,14 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 import redis
 
 from novadex.instance import read_instance
+from tests.servers import server_folder
 
 CAPTURE = "binance-BTCUSDT-stream-2024-08-08.jsonl.gz"
 BETWEEN_S = 0.5
@@ -23,8 +22,7 @@ KNOWN = {"updates": 3449, "checkpoints": 3449, "checkpoints_equal": 3449, "gaps"
 
 @pytest.fixture
 def instance():
-    folder = Path(tempfile.mkdtemp(prefix="novadex-book-"))
-    folder.chmod(0o711)
+    folder = server_folder("novadex-book-", in_memory=True)
     data_dir = folder / "instance"
     novadex(data_dir, "up", "--detach")
     yield data_dir

@@ -4,17 +4,16 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
+
+from tests.servers import server_folder
 
 
 @pytest.fixture
 def instance():
-    folder = Path(tempfile.mkdtemp(prefix="novadex-real-"))
-    folder.chmod(0o711)
+    folder = server_folder("novadex-real-", in_memory=True)
     data_dir = folder / "instance"
     novadex(data_dir, "up", "--detach")
     yield data_dir

@@ -23,7 +23,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -40,6 +39,7 @@ from novadex.settings import load_settings
 from novadex.storage.database import Database
 from tests.faults.receiver import Receiver
 from tests.faults.writer import ORDERS_MARKET
+from tests.servers import server_folder
 
 TARGETS = ("main", "analytics", "cache", "sessions", "api", "worker", "supervisor")
 HEALTHY_WITHIN_S = 60.0
@@ -340,10 +340,9 @@ async def _recompute(main: Database) -> tuple[list[str], dict[Any, Any]]:
     return ids, minutes
 
 
-def run(kills: int, seed: int, report: Any = None) -> tuple[int, Counter[str]]:
+def run(kills: int, seed: int, report: Any = None, *, in_memory: bool = False) -> tuple[int, Counter[str]]:
     """A whole campaign on a new instance; returns how many trades it wrote, and the kills by target."""
-    folder = Path(tempfile.mkdtemp(prefix="novadex-campaign-"))
-    folder.chmod(0o711)  # as root, the servers' user has to pass
+    folder = server_folder("novadex-campaign-", in_memory=in_memory)
     campaign = Campaign(folder / "instance", seed)
     try:
         campaign.start()

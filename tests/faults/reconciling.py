@@ -11,13 +11,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.faults.campaign import novadex
+from tests.servers import server_folder
 
 RECONCILE_S_MAX = 600.0
 
@@ -49,8 +49,7 @@ def look(data_dir: Path) -> dict[str, Any]:
 
 def run(duration: str, seed: int, rate: float = 20.0) -> Quiet:
     """Simulate on a new instance, and reconcile it meanwhile."""
-    folder = Path(tempfile.mkdtemp(prefix="novadex-reconciling-"))
-    folder.chmod(0o711)  # as root, the servers' user has to pass
+    folder = server_folder("novadex-reconciling-")
     data_dir = folder / "instance"
     began, quiet = time.monotonic(), Quiet()
     try:

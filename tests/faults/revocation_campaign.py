@@ -21,7 +21,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -36,6 +35,7 @@ from novadex.settings import Settings
 from novadex.storage.connection import DatabaseConnection
 from novadex.users.service import UserService
 from tests.faults.campaign import novadex
+from tests.servers import server_folder
 
 VALIDATORS = 4
 SESSIONS_PER_USER = 50
@@ -225,8 +225,7 @@ class Campaign:
 
 def run(revocations: int, seed: int) -> Result:
     """A whole campaign on a new instance."""
-    folder = Path(tempfile.mkdtemp(prefix="novadex-revocations-"))
-    folder.chmod(0o711)  # as root, the servers' user has to pass
+    folder = server_folder("novadex-revocations-")
     campaign = Campaign(folder / "instance", seed)
     try:
         return asyncio.run(campaign.run(revocations))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import io
 import sys
+from functools import lru_cache
 
 import typer
+import typer.main
 
 from novadex.cli.manners import WRONG_USAGE, new_app, report_error, say
 from novadex.errors import NovaDexError, UnavailableError, UsageError
@@ -69,12 +71,18 @@ def build_app():
     return app
 
 
+@lru_cache(1)
+def parser():
+    """What reads the command line."""
+    return typer.main.get_command(build_app())
+
+
 def main() -> None:
     """The entry point of ``novadex``."""
     write_whole()
     try:
         # Not standalone: what the parser refuses is told as all other errors are.
-        code = build_app()(prog_name="novadex", standalone_mode=False)
+        code = parser()(prog_name="novadex", standalone_mode=False)
     except NovaDexError as error:
         sys.exit(report_error(error, as_json="--json" in sys.argv))
     except typer.TyperException as error:

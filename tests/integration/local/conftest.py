@@ -18,7 +18,7 @@ def make_local() -> Iterator[Callable[[], Local]]:
     with ExitStack() as stack:
 
         def make() -> Local:
-            folder = server_folder("novadex-local-")
+            folder = server_folder("novadex-local-", in_memory=True)
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             local = Local(folder / "data")
             stack.callback(local.remove)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+import redis
 from psycopg.types.json import Jsonb
 
 from novadex.analytics.projection import TradeProjection
@@ -18,9 +20,12 @@ from novadex.reconciliation.service import Reconciler
 from novadex.simulator.records import Plan
 from novadex.simulator.service import Simulator
 from novadex.storage.connection import DatabaseConnection
-from tests.conftest import DatabasePair
+from novadex.users.service import UserService
+from tests.conftest import DatabasePair, DatabasePairs
 from tests.integration.analytics.records import drain
 from tests.integration.book.conftest import projecting
+from tests.servers import ValkeyServer
+from tests.waiting import until
 
 
 def plan_of(seconds: float, **more: Any) -> Plan:
@@ -39,18 +44,52 @@ class Kept(NamedTuple):
         return Reconciler(self.app, self.worker)
 
 
+@pytest.fixture(scope="session")
+async def traded(
+    make_databases: Callable[[], DatabasePair], make_valkey: Callable[[], ValkeyServer]
+) -> AsyncIterator[DatabasePairs]:
+    """Makes copies of databases with a minute of trading and what follows from it; the minute is traded once."""
+    pair, valkey = make_databases(), make_valkey()
+    servers = {"cache": valkey.url, "sessions": valkey.url}
+    async with pair.connection("app", **servers) as app, pair.connection("worker", **servers) as worker:
+        await Simulator(app, plan_of(60), simulated_time=True).run()
+        await drain(TradeProjection(worker.main, worker.analytics, worker.settings))
+        await drain(PortfolioProjection(worker.main, worker.settings))
+    valkey.stop()
+    pairs = DatabasePairs(pair, "traded_")
+    yield pairs
+    pairs.close()
+
+
+@pytest.fixture
+def fresh_databases(traded: DatabasePairs) -> Iterator[DatabasePair]:
+    """This test's own pair, with a minute of trading."""
+    pair = traded.make()
+    shutil.copytree(traded.template.data_dir, pair.data_dir, dirs_exist_ok=True)
+    yield pair
+    traded.drop(pair)
+
+
 @pytest.fixture
 async def kept(fresh_databases: DatabasePair, cache_url: str, sessions_url: str) -> AsyncIterator[Kept]:
     servers = {"cache": cache_url, "sessions": sessions_url}
     async with (
         fresh_databases.connection("app", **servers) as app,
         fresh_databases.connection("worker", **servers) as worker,
+        projecting(fresh_databases, cache_url),
     ):
-        await Simulator(app, plan_of(60), simulated_time=True).run()
-        await drain(TradeProjection(worker.main, worker.analytics, worker.settings))
-        await drain(PortfolioProjection(worker.main, worker.settings))
-        async with projecting(fresh_databases, cache_url):
-            yield Kept(app, worker)
+        users = UserService(app)
+        traders = [row.id for row in await app.main.query("SELECT id FROM users WHERE kind = 'person'")]
+
+        async def cached() -> bool:
+            for trader in traders:
+                await users.get_user(trader)
+            return len(cache.keys("*:user:*")) == len(traders)
+
+        cache: Any = redis.Redis.from_url(cache_url)
+        await until(cached)
+        cache.close()
+        yield Kept(app, worker)
 
 
 async def look(kept: Kept, *only: str, repair: bool = False) -> list[Finding]:

@@ -53,16 +53,17 @@ async def test_figures_that_are_not_their_recompute_are_named_and_derived_anew(k
 
 
 async def test_days_and_decades_without_executions_are_no_parts_of_their_own(kept, users):
-    for moment in ("1975-03-01T00:00:00Z", "2011-05-05T23:00:00Z"):
-        await TradingService(kept.app).create_trade(
-            user_id=users(1)[0],
-            market="BTC/USDT-SIM",
-            side="buy",
-            base_amount="1",
-            quote_amount="2",
-            price="2",
-            executed_at=moment,
-        )
+    async with TradingService(kept.app) as trading:
+        for moment in ("1975-03-01T00:00:00Z", "2011-05-05T23:00:00Z"):
+            await trading.create_trade(
+                user_id=users(1)[0],
+                market="BTC/USDT-SIM",
+                side="buy",
+                base_amount="1",
+                quote_amount="2",
+                price="2",
+                executed_at=moment,
+            )
     await drain(TradeProjection(kept.worker.main, kept.worker.analytics, kept.worker.settings))
     check, after, parts, compared = CandleCheck(kept.worker), None, 0, 0
     found: list[Finding] = []
