@@ -100,7 +100,9 @@ def _answer(connection: socket.socket) -> None:
         sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
         code = _run(**wanted)
         # As the interpreter ends, but for taking apart hundreds of modules, which takes longer than most commands.
-        threading._shutdown()
+        for thread in threading.enumerate():
+            if not thread.daemon and thread is not threading.current_thread():
+                thread.join()
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

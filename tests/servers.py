@@ -272,6 +272,14 @@ class PostgresServer:
     def superuser(self, database: str = "postgres") -> psycopg.Connection[Any]:
         return psycopg.connect(self.url(database), autocommit=True, connect_timeout=10)
 
+    def wait_gone(self, session: int) -> None:
+        """Until a session that was closed has ended in the server too."""
+        deadline = time.monotonic() + STOP_S_MAX
+        with self.superuser() as connection:
+            while connection.execute("SELECT FROM pg_stat_activity WHERE pid = %s", (session,)).rowcount:
+                assert time.monotonic() < deadline, f"session {session} is still there"
+                time.sleep(0.002)
+
     def make_roles(self, *names: str) -> None:
         """Roles that can log in with ``PASSWORD``."""
         with self.superuser() as connection:

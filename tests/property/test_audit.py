@@ -89,6 +89,7 @@ class World:
             self.lose_anchors(argument)
             return
         with psycopg.connect(self.pair.main_url(None)) as connection:
+            session = connection.info.backend_pid
             if what == "change":
                 statement, column, id, other = argument
                 connection.execute("SET session_replication_role = replica")
@@ -97,10 +98,11 @@ class World:
                     self.changed |= connection.execute(text.encode()).rowcount > 0
                 except psycopg.errors.UniqueViolation:
                     connection.rollback()
-                return
-            connection.execute(WRITE, (argument,))
-            if what == "roll back":
-                connection.rollback()
+            else:
+                connection.execute(WRITE, (argument,))
+                if what == "roll back":
+                    connection.rollback()
+        self.pair.server.wait_gone(session)  # only then the server surely counts what it changed
 
     def lose_anchors(self, line: int) -> None:
         """A line before the last, which the next one misses."""

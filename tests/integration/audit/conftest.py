@@ -29,7 +29,10 @@ def anchors(fresh_databases: DatabasePair) -> Path:
 
 @pytest.fixture
 def attack(fresh_databases: DatabasePair) -> Attacker:
-    """``attack("DELETE FROM audit_log")`` as superuser with triggers off, in the session or ``by="table"``."""
+    """``attack("DELETE FROM audit_log")`` as superuser with triggers off, in the session or ``by="table"``.
+
+    It returns when the session is gone: only then, or seconds later, does the server count what it changed.
+    """
 
     def attack(*statements: str, by: str = "replica") -> None:
         tables = ("audit_log", "audit_chain", "audit_pending")
@@ -42,5 +45,7 @@ def attack(fresh_databases: DatabasePair) -> Attacker:
                 connection.execute(statement.encode())
             if by != "replica":
                 connection.execute("".join(f"ALTER TABLE {name} ENABLE TRIGGER ALL;" for name in tables).encode())
+            session = connection.info.backend_pid
+        fresh_databases.server.wait_gone(session)
 
     return attack

@@ -133,7 +133,7 @@ async def test_a_market_is_simulated_by_one_simulation_at_a_time(db, fresh_datab
         beside = plan_of(start, minutes=1, seed=9, first_market=2)
         assert (await Simulator(elsewhere, beside, simulated_time=True).run()).commands["place"] > 0
     # The market is free again at the end.
-    await Simulator(db, plan_of(start), simulated_time=True).run()
+    await Simulator(db, plan_of(start, minutes=1), simulated_time=True).run()
     assert not await crossed(db)
 
 
@@ -173,9 +173,9 @@ async def test_a_simulation_that_was_stopped_leaves_no_crossed_book(db, start, c
 
 
 async def test_a_stopped_simulation_cannot_go_on_once_another_has_begun(db, start):
-    plan = plan_of(start, markets=1)
+    plan = plan_of(start, minutes=1, markets=1)
     await StoppedAfter(db, plan, simulated_time=True).run_until_stopped(200)
-    await Simulator(db, plan_of(start, markets=1, seed=8), simulated_time=True).run()
+    await Simulator(db, plan_of(start, minutes=1, markets=1, seed=8), simulated_time=True).run()
     records = await hashes(db)
     with pytest.raises(ConflictError, match=f"another one has begun in {SYMBOL}"):
         await Simulator(db, plan, simulated_time=True).run()
@@ -184,9 +184,9 @@ async def test_a_stopped_simulation_cannot_go_on_once_another_has_begun(db, star
 
 
 async def test_a_finished_simulation_may_be_repeated_after_another_and_adds_nothing(db, start):
-    plan = plan_of(start, markets=1)
+    plan = plan_of(start, minutes=1, markets=1)
     report = await Simulator(db, plan, simulated_time=True).run()
-    await Simulator(db, plan_of(start, markets=1, seed=8), simulated_time=True).run()
+    await Simulator(db, plan_of(start, minutes=1, markets=1, seed=8), simulated_time=True).run()
     records = await hashes(db)
     again = await Simulator(db, plan, simulated_time=True).run()
     assert (again.commands, again.refused) == (report.commands, {})
@@ -194,7 +194,7 @@ async def test_a_finished_simulation_may_be_repeated_after_another_and_adds_noth
 
 
 async def test_what_others_left_goes_before_a_stopped_simulation_goes_on(db, start):
-    plan = plan_of(start, markets=1)
+    plan = plan_of(start, minutes=1, markets=1)
     await StoppedAfter(db, plan, simulated_time=True).run_until_stopped(200)
     trading = TradingService(db)
     left = await trading.place_order(
@@ -208,9 +208,9 @@ async def test_what_others_left_goes_before_a_stopped_simulation_goes_on(db, sta
 
 
 async def test_the_same_seed_and_start_with_other_sizes_are_refused(db, start):
-    await Simulator(db, plan_of(start, markets=1), simulated_time=True).run()
+    await Simulator(db, plan_of(start, minutes=1, markets=1), simulated_time=True).run()
     records = await hashes(db)
-    for other in (plan_of(start, markets=1, rate=9.0), plan_of(start, markets=1, users=13)):
+    for other in (plan_of(start, minutes=1, markets=1, rate=9.0), plan_of(start, minutes=1, markets=1, users=13)):
         with pytest.raises(ConflictError, match="other sizes"):
             await Simulator(db, other, simulated_time=True).run()
     orders = await hashes(db)
