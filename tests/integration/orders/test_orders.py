@@ -6,13 +6,16 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import psycopg
 import pytest
 
 from novadex import TradingService
 from novadex.errors import ConflictError, NotFoundError, ValidationError
 from novadex.ids import id_at, uuid7
+from novadex.portfolio.projection import PortfolioProjection
 from novadex.roles.actor import Actor
 from novadex.roles.roles import Roles
+from tests.integration.analytics.records import drain
 from tests.integration.orders.checks import violations
 from tests.integration.orders.conftest import fill_of, limit
 
@@ -217,6 +220,45 @@ async def test_reduce_only_counts_executions_as_of_its_transaction(service, db, 
     await service.bust_trade(match.id, reason="typo")
     with pytest.raises(ValidationError, match="0 SOL/USDC can be sold, of a holding of 0"):
         await service.place_order(limit(holder, "sell", quantity="1", reduce_only=True))
+
+
+@pytest.mark.parametrize(
+    "unusable",
+    [
+        "UPDATE main_projections SET rebuilt_to = $1",
+        "UPDATE recovery_epoch SET epoch = epoch + 1 WHERE $1 IS NOT NULL",
+        "UPDATE main_projections SET timeline = timeline + 1 WHERE $1 IS NOT NULL",
+        "UPDATE main_projections SET system_identifier = 1 WHERE $1 IS NOT NULL",
+        "UPDATE main_projections SET xid = '9000000000' WHERE $1 IS NOT NULL",
+        "DELETE FROM main_projections WHERE $1 IS NOT NULL",
+    ],
+)
+async def test_reduce_only_is_measured_by_the_portfolio_and_what_is_behind_it(
+    service, fresh_databases, worker_db, users, unusable
+):
+    holder, seller = users(2)
+    bid, ask = (
+        await service.place_order(limit(holder, quantity="9")),
+        await service.place_order(limit(seller, "sell", quantity="9")),
+    )
+    undone = await service.record_fill(fill_of(bid, ask, base_amount="4"))
+    await service.record_fill(fill_of(bid, ask, base_amount="3"))
+    await service.bust_trade(undone.id, reason="typo")
+    await drain(PortfolioProjection(worker_db.main, worker_db.settings))
+    await service.record_fill(fill_of(bid, ask, base_amount="2"))
+
+    async def holding() -> str:
+        with pytest.raises(ValidationError) as refused:
+            await service.place_order(limit(holder, "sell", quantity="1000", reduce_only=True))
+        return str(refused.value).partition("of a holding of ")[2].partition(" ")[0]
+
+    assert await holding() == "5"
+    with psycopg.connect(fresh_databases.main_url(None), autocommit=True) as superuser:
+        superuser.execute("UPDATE portfolio_holdings SET amount = amount + 100 WHERE kind = 'bought'")
+        assert await holding() == "105", "it was not by the portfolio"
+        superuser.execute("SET session_replication_role = replica")
+        psycopg.RawCursor(superuser).execute(unusable, [holder])  # type: ignore[arg-type]
+        assert await holding() == "5"
 
 
 async def test_all_orders_of_a_user_or_a_market_are_cancelled(service, users, make_market):

@@ -123,6 +123,32 @@ def test_what_is_summed_up_while_a_market_is_held_is_new(filled: Any) -> None:
     assert int(settled) >= int(horizon)
 
 
+def test_the_holding_of_somebody_whose_portfolio_is_kept_is_read_in_few_rows(filled: Any) -> None:
+    """Also where others traded since."""
+    connection, market, _ = filled
+    others = 3_000
+    with connection.transaction(force_rollback=True):
+        connection.execute(
+            "INSERT INTO main_projections (name, epoch, system_identifier, timeline, xid, id)"
+            " SELECT 'portfolio', (SELECT epoch FROM recovery_epoch),"
+            " (SELECT system_identifier FROM pg_control_system()),"
+            " ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer, xid, id"
+            " FROM trades ORDER BY xid DESC, id DESC OFFSET %s LIMIT 1",
+            [others],
+        )
+        [(owner,)] = connection.execute("SELECT user_id FROM trades WHERE market_id = %s LIMIT 1", [market])
+        connection.execute(
+            "INSERT INTO portfolio_holdings (user_id, asset_id, market_id, kind, amount)"
+            " SELECT %s, base_asset_id, id, 'bought', 7 FROM markets WHERE id = %s",
+            [owner, market],
+        )
+        assert rows_read(connection, "settled_holdings", [[owner], [market], []]) <= others
+        cursor = psycopg.RawCursor(connection)
+        cursor.execute(QUERIES.settled_holdings.sql, [[owner], [market], []])
+        [(*_, holding)] = cursor.fetchall()
+        assert holding == 7 + others / 2
+
+
 @pytest.mark.parametrize(
     "query", ["orders_newest", "orders_of_user", "orders_of_market", "orders_live", "live_orders_of_user"]
 )
