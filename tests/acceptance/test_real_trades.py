@@ -3,11 +3,11 @@
 import json
 import shutil
 import subprocess
-import sys
 from datetime import UTC, datetime
 
 import pytest
 
+from tests.forked import command_line
 from tests.servers import server_folder
 
 
@@ -23,7 +23,7 @@ def instance():
 
 def novadex(data_dir, *arguments):
     done = subprocess.run(
-        [sys.executable, "-m", "novadex.cli", *arguments, "--data-dir", str(data_dir)],
+        [*command_line(), *arguments, "--data-dir", str(data_dir)],
         capture_output=True,
         text=True,
         timeout=120,

@@ -39,6 +39,7 @@ from novadex.settings import load_settings
 from novadex.storage.database import Database
 from tests.faults.receiver import Receiver
 from tests.faults.writer import ORDERS_MARKET
+from tests.forked import command_line
 from tests.servers import server_folder
 
 TARGETS = ("main", "analytics", "cache", "sessions", "api", "worker", "supervisor")
@@ -81,7 +82,7 @@ BOTH_AT_ONCE = 0.25
 def novadex(*arguments: str, data_dir: Path, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
     """Run the command line on the instance."""
     return subprocess.run(
-        [sys.executable, "-m", "novadex.cli", *arguments, "--data-dir", str(data_dir)],
+        [*command_line(), *arguments, "--data-dir", str(data_dir)],
         capture_output=True,
         text=True,
         timeout=timeout_s,

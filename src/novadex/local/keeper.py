@@ -31,6 +31,8 @@ BACK_OFF_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 STEADY_S = 3.0
 """A service that has served this long starts its back-off from the beginning when it dies."""
 LOOK_S = 0.05
+WATCH_S = 0.2
+"""How often a service that serves is looked at: an instance that idles should cost next to nothing."""
 CHECK_S = 2.0
 STUCK_S_MAX = 30.0
 """A program that has not answered for this long is ended and started again."""
@@ -220,7 +222,7 @@ class Keeper:
         process = self.process
         assert process is not None  # noqa: S101 - for the type checker
         checked = answered = time.monotonic()
-        while not self.desk.stopping.wait(LOOK_S):
+        while not self.desk.stopping.wait(WATCH_S):
             code = process.poll()
             if code is not None:
                 return _ending(code)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -13,6 +10,7 @@ import psycopg
 from novadex.errors import TimeoutExceededError
 from novadex.storage.failures import translate
 from novadex.storage.session import Session
+from novadex.storage.watched import hang_up
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -91,7 +89,7 @@ class BoundedConnection:
         if connection is None:
             task.cancel()  # it is still connecting
         else:
-            _hang_up(connection)
+            hang_up(connection)
         await asyncio.wait({task}, timeout=FAREWELL_S_MAX)
         if not task.done():
             task.cancel()
@@ -105,9 +103,3 @@ class BoundedConnection:
             f"The database {self.database.name} did not answer within {deadline_s:g} s.",
             hint="Does the server run, and is it overloaded or stopped? See novadex status.",
         )
-
-
-def _hang_up(connection: AsyncConnection[Any]) -> None:
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
-        # Whoever waits for the server sees the end of the connection at once.
-        line.shutdown(socket.SHUT_RDWR)

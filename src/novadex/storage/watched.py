@@ -59,6 +59,14 @@ class WatchedConnection(AsyncConnection[Any]):
                 self._probe.cancel()
                 self._probe = None
 
+    async def close(self) -> None:
+        """Close it. Whoever waits on it fails at once: libpq would go on with memory that is free by then, and end the
+        program."""
+        if self._waiting_since is None:
+            await super().close()
+        else:
+            hang_up(self)
+
     @contextmanager
     def answering_within(self, seconds: float) -> Iterator[None]:
         """What is called in the block fails where the server needs longer."""

@@ -18,10 +18,12 @@ from typing import Any
 import psutil
 
 from novadex.local.status import report
+from tests.forked import command_line
 
 SERVERS = ("main", "analytics", "cache", "sessions")
 SERVICES = (*SERVERS, "api", "worker")
 RECOVERED_WITHIN_S = 45.0
+STOPPED_WITHIN_S = 5.0
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds_max: float = RECOVERED_WITHIN_S) -> Any:
@@ -43,9 +45,12 @@ class Local:
     removed: bool = False
 
     def start(self, *arguments: str, **kwargs: Any) -> subprocess.Popen[str]:
-        """Begin a command; its working folder holds no ``.env``."""
+        """Begin a command in a Python of its own; its working folder holds no ``.env``."""
+        return self._start([*self.prefix, sys.executable, "-m", "novadex.cli"], *arguments, **kwargs)
+
+    def _start(self, command: list[str], *arguments: str, **kwargs: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*self.prefix, sys.executable, "-m", "novadex.cli", *arguments, "--data-dir", str(self.data_dir)],
+            [*command, *arguments, "--data-dir", str(self.data_dir)],
             env={**os.environ, **self.environment},
             cwd=self.data_dir.parent,
             stdin=subprocess.DEVNULL,
@@ -57,7 +62,7 @@ class Local:
 
     def run(self, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, and expect its exit code."""
-        process = self.start(*arguments)
+        process = self.start(*arguments) if self.prefix else self._start(command_line(), *arguments)
         try:
             output, errors = process.communicate(timeout=120)
         except BaseException:
@@ -121,6 +126,10 @@ class Local:
             if living and process.pid != os.getpid() and any(mark in words for mark in marks):
                 found.append(process)
         return found
+
+    def wait_until_nothing_is_left(self) -> None:
+        """A supervisor that says that it failed has this left to do."""
+        wait_for(lambda: not self.processes(), "no process of the instance is left", STOPPED_WITHIN_S)
 
     def remove(self) -> None:
         """Stop what runs, see that nothing is left, and delete the files."""

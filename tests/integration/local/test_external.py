@@ -56,7 +56,7 @@ def test_an_external_server_that_does_not_answer_is_named_without_its_password(l
     assert "DATABASE_URL" in said
     assert "127.0.0.1:1" in said
     assert "hidden-password" not in said
-    assert local.processes() == []
+    local.wait_until_nothing_is_left()
 
 
 def test_an_external_redis_that_does_not_answer_is_named(monkeypatch):

@@ -120,7 +120,7 @@ def test_a_folder_of_another_major_version_is_refused_with_what_to_do(local, sta
     assert "runs PostgreSQL 18" in said
     assert "pg_dump" in said
     assert (local.data_dir / "main" / "PG_VERSION").read_text() == "17\n"
-    assert local.processes() == []
+    local.wait_until_nothing_is_left()
 
 
 def test_a_folder_with_something_else_in_it_is_left_alone(local):

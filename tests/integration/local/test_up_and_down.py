@@ -249,7 +249,7 @@ def test_a_start_that_fails_shows_the_log_and_leaves_nothing(shared):
         failed = shared.run("up", "--detach", code=1)
         assert "no_such_setting" in failed.stderr, "the last lines of the log"
         assert str(shared.data_dir / "logs" / "main.log") in failed.stderr
-        assert shared.processes() == []
+        shared.wait_until_nothing_is_left()
         assert shared.status()["services"]["main"]["status"] == "failed"
     finally:
         settings.write_text(before)

@@ -21,6 +21,7 @@ from novadex.storage.connection import DatabaseConnection
 from novadex.storage.database import Database
 from tests.conftest import DatabasePair
 from tests.servers import PASSWORD, PostgresServer
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -124,6 +125,21 @@ async def test_a_dedicated_connection_stands_beside_the_pool(db: DatabaseConnect
         assert await (await kept.execute("SELECT 2")).fetchone() == (2,)
     finally:
         await kept.close()
+
+
+async def test_a_connection_that_is_closed_while_somebody_waits_on_it_fails_them_at_once(
+    db: DatabaseConnection,
+) -> None:
+    """Closed as libpq closes it, the one who waits reads memory that is free by then, and may end with it."""
+    for _ in range(3):
+        connection = await db.main.dedicated()
+        waiting = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
+        await until(lambda: connection.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE)  # noqa: B023
+        await connection.close()
+        assert not connection.closed, "what libpq works with is there as long as somebody waits"
+        with pytest.raises(psycopg.OperationalError):
+            await asyncio.wait_for(waiting, 10)
+        assert connection.closed
 
 
 async def test_the_servers_are_found_by_the_data_folder(
