@@ -47,9 +47,6 @@ from tests.servers import (
     wheel_binaries,
 )
 
-on_redis_too = pytest.mark.parametrize("make_valkey", ["valkey", "redis"], indirect=True)
-"""Marks tests that run on both: what they stand on is what a server may do differently."""
-
 ROLES: tuple[Role, ...] = ("owner", "app", "worker", "readonly", "backup", "user")
 TEMPLATE_MAIN, TEMPLATE_ANALYTICS = "template_main", "template_analytics"
 
@@ -80,6 +77,11 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
     report = yield
     _forbid_skip(report)
     return report
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.get_closest_marker("on_redis_too") and "make_valkey" in metafunc.fixturenames:
+        metafunc.parametrize("make_valkey", ["valkey", "redis"], indirect=True)
 
 
 # Settings of the developer's shell must not change what tests see ------------------------------------------

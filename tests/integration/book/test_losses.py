@@ -16,6 +16,8 @@ from tests.integration.book.conftest import projecting
 from tests.integration.book.test_projection import from_cache, shown, until_published
 from tests.waiting import until
 
+pytestmark = pytest.mark.on_redis_too
+
 
 def client(url):
     return redis.Redis.from_url(url, socket_timeout=5)

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 import psycopg
+import pytest
 import redis
 
 from novadex.book import metrics
@@ -17,6 +18,8 @@ from novadex.book.service import BookService
 from novadex.book.store import QUERIES
 from tests.integration.book.orders import Orders
 from tests.waiting import until
+
+pytestmark = pytest.mark.on_redis_too
 
 
 def shown(book):

@@ -54,7 +54,7 @@ class MemberServer(ValkeyServer):
         return (
             folder,
             f"requirepass {PASSWORD}",
-            f"primaryauth {PASSWORD}",
+            f"masterauth {PASSWORD}",
             'save ""',
             "appendonly no",
             "repl-diskless-sync-delay 0",

@@ -26,6 +26,8 @@ from novadex.cache.servers import CONNECTIONS_MAX, CacheServer
 from novadex.errors import NovaDexError
 from tests.waiting import until
 
+pytestmark = pytest.mark.on_redis_too
+
 ROOT = Path(__file__).parents[3]
 
 

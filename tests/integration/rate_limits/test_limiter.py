@@ -20,6 +20,8 @@ from tests.conftest import DatabasePair
 from tests.proxy import Proxy
 from tests.servers import ValkeyServer
 
+pytestmark = pytest.mark.on_redis_too
+
 LIMIT = RateLimit("test", 5, 60)
 WITH_CLOCK = WINDOW.replace("redis.call('TIME')", "{ARGV[3], ARGV[4]}")
 """The script with the clock of the test."""

@@ -16,6 +16,8 @@ from novadex.users.service import UserService
 from tests.conftest import DatabasePair
 from tests.servers import PostgresServer
 
+pytestmark = pytest.mark.on_redis_too
+
 COMMIT_IN_MEMORY = {"synchronous_commit": "off", "wal_writer_delay": "10s"}
 """A server that acknowledges what it did not write yet, and takes its time."""
 
