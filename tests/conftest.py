@@ -180,7 +180,7 @@ def make_valkey(
         def make() -> ValkeyServer:
             binary = valkey_binary(binaries_folder) if kind == "valkey" else redis_binary()
             if binary is None:
-                pytest.skip(f"No redis-server in {os.defpath}: apt-get install redis-server")
+                pytest.skip("No redis-server in PATH: apt-get install redis-server")
             server = ValkeyServer(servers_folder / f"{kind}-{next(numbers)}", binary)
             stack.callback(server.stop)
             return server.start()

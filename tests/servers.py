@@ -409,6 +409,6 @@ def valkey_binary(copies: Path) -> Path:
 
 
 def redis_binary() -> Path | None:
-    """``redis-server`` of the system, which everybody may run; None where it is not installed."""
-    found = shutil.which("redis-server", path=os.defpath)
+    """``redis-server`` of the system; None where it is not installed."""
+    found = shutil.which("redis-server")
     return Path(found) if found else None

@@ -115,6 +115,20 @@ COMMENT ON COLUMN recovery_epoch.epoch IS 'How many lives this database has had'
 COMMENT ON COLUMN recovery_epoch.raised_at IS 'When this life began';
 COMMENT ON COLUMN recovery_epoch.reason IS 'Why this life began';
 
+CREATE FUNCTION system_identifier() RETURNS bigint
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog
+    AS $$
+BEGIN
+    -- In one statement the right would be asked for, whether it is needed or not.
+    IF has_function_privilege('pg_control_system()', 'EXECUTE') THEN
+        RETURN (SELECT c.system_identifier FROM pg_control_system() c);
+    END IF;
+    RETURN 0;
+END
+$$;
+COMMENT ON FUNCTION system_identifier() IS 'The cluster that this database is in; 0 where the server does not say';
+
 -- Assets and markets --------------------------------------------------------------------------------------
 
 CREATE TABLE assets (
@@ -3018,7 +3032,7 @@ GRANT SELECT, DELETE ON sign_in_nonces TO novadex_worker;
 GRANT UPDATE (device, address, last_used_at, idle_expires_at, replaced_by, revoked_at, revoked_reason) ON user_sessions
     TO novadex_app, novadex_worker;
 GRANT UPDATE (is_primary) ON wallets TO novadex_app;
-GRANT UPDATE (kind, username, email_ciphertext, email_index, personal_ciphertext, preferences, role, status) ON users TO novadex_app;
+GRANT UPDATE (username, email_ciphertext, email_index, personal_ciphertext, preferences, role, status) ON users TO novadex_app;
 -- Erasures are applied again after a restore.
 GRANT UPDATE (username, email_ciphertext, email_index, personal_ciphertext, preferences, status) ON users TO novadex_worker;
 GRANT DELETE ON wallets, user_sessions TO novadex_worker;

@@ -101,6 +101,8 @@ class Campaign:
     kills: Counter[str] = field(default_factory=Counter)
     writers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     journals: list[Path] = field(default_factory=list)
+    turns: list[str] = field(default_factory=list)
+    """The targets to come."""
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)  # noqa: S311 - a seed is the point
@@ -120,7 +122,7 @@ class Campaign:
         """Kill so often; after each time wait until everything is healthy again."""
         while self.kills.total() < count:
             time.sleep(self.random.uniform(*TROUBLE_PAUSE_S))  # the random moment, not a wait for something
-            chosen = self.random.sample(TARGETS, 2 if self.random.random() < BOTH_AT_ONCE else 1)
+            chosen = self._chosen(2 if self.random.random() < BOTH_AT_ONCE else 1)
             pids = self._pids()
             for target in chosen:
                 if pids.get(target):
@@ -133,6 +135,13 @@ class Campaign:
             assert not dead, f"writers {dead} gave up"
             if report:
                 report(self.kills)
+
+    def _chosen(self, count: int) -> list[str]:
+        """Targets by chance, none again before all had their turn."""
+        while len(self.turns) < count:
+            self.turns += self.random.sample(TARGETS, len(TARGETS))
+        chosen, self.turns = self.turns[:count], self.turns[count:]
+        return list(dict.fromkeys(chosen))
 
     def stop_writers(self) -> dict[str, set[str]]:
         """End the writers; returns the ids that were sent, acknowledged and so on."""

@@ -127,7 +127,7 @@ class Client:
             found = DatabaseConnection.connect(data_dir=self.data_dir)
         except NovaDexError:
             return  # not started again yet
-        if found.main.address() != self.db.main.address():
+        if found.endpoints.main != self.db.endpoints.main:
             self.db, self.service = found, TradingService(found)
 
 

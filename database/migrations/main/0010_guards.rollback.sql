@@ -9,6 +9,8 @@ CREATE OR REPLACE FUNCTION schema_step() RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$ SELECT '0009_notifications' $$;
 
+DROP FUNCTION system_identifier();
+GRANT UPDATE (kind) ON users TO novadex_app;
 DROP TRIGGER matches_reversed ON matches;
 DROP FUNCTION require_reversals();
 DROP TRIGGER matches_executed ON matches;

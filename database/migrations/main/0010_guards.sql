@@ -1,5 +1,6 @@
 -- Guards: what the service makes sure of holds for plain SQL too. Executions that fill an order are the order's, rows that
--- undo trades mirror them, matches have their executions, rejected orders a reason and GTT orders some time to live.
+-- undo trades mirror them, matches have their executions, rejected orders a reason and GTT orders some time to live; what kind
+-- of user somebody is never changes. And servers that keep their identity to themselves are served.
 --
 -- Orders and order events that are there already stay as they are: the new constraints hold for what is written from now
 -- on.
@@ -205,6 +206,25 @@ $$;
 COMMENT ON FUNCTION require_reversals() IS 'Trigger of matches: what is undone has rows that undo its executions';
 REVOKE ALL ON FUNCTION require_reversals() FROM PUBLIC;
 CREATE TRIGGER matches_reversed AFTER UPDATE ON matches REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION require_reversals();
+
+-- Users and servers ---------------------------------------------------------------------------------------
+
+-- An account of the system has no portfolio, all others have one from their first trade on.
+REVOKE UPDATE (kind) ON users FROM novadex_app;
+
+CREATE FUNCTION system_identifier() RETURNS bigint
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog
+    AS $$
+BEGIN
+    -- In one statement the right would be asked for, whether it is needed or not.
+    IF has_function_privilege('pg_control_system()', 'EXECUTE') THEN
+        RETURN (SELECT c.system_identifier FROM pg_control_system() c);
+    END IF;
+    RETURN 0;
+END
+$$;
+COMMENT ON FUNCTION system_identifier() IS 'The cluster that this database is in; 0 where the server does not say';
 
 CREATE OR REPLACE FUNCTION schema_step() RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE

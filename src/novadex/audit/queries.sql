@@ -17,8 +17,7 @@ SELECT taken, added, position, chain_hash FROM seal_audit($1);
 -- 100,000 rows are counted), how many rows were changed that nobody may change, and which tables in which files it is.
 SELECT pg_current_snapshot()::text AS snapshot, clock_timestamp() AS at,
     coalesce((SELECT epoch FROM recovery_epoch), 0) AS epoch,
-    CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
-        THEN (SELECT to_hex(system_identifier) FROM pg_control_system()) ELSE current_database() END AS system,
+    coalesce(to_hex(nullif(system_identifier(), 0)), current_database()) AS system,
     (SELECT count(*) FROM (SELECT FROM audit_pending LIMIT 100000) AS counted) AS waiting,
     (SELECT greatest(0, coalesce(extract(epoch FROM clock_timestamp() - min(l.occurred_at)), 0))::float8
         FROM (SELECT audit_id FROM audit_pending ORDER BY audit_id LIMIT 1) AS p JOIN audit_log l ON l.id = p.audit_id)

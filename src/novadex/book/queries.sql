@@ -3,8 +3,7 @@
 -- name: life
 -- Which life of the database this is, as keys of the cache server name it.
 SELECT concat_ws('-',
-    CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
-        THEN (SELECT to_hex(system_identifier) FROM pg_control_system()) ELSE current_database() END,
+    coalesce(to_hex(nullif(system_identifier(), 0)), current_database()),
     (SELECT oid FROM pg_database WHERE datname = current_database()),
     left(pg_walfile_name(pg_current_wal_lsn()), 8),
     (SELECT epoch FROM recovery_epoch));

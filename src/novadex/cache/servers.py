@@ -14,6 +14,7 @@ every call is bounded, and after a failure it is left alone for a moment (``Brea
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -91,12 +92,14 @@ def open_client(
         return Redis.from_url(
             f"{protocol}://{rest}", retry=Retry(NoBackoff(), 0), max_connections=connections_max, **common
         )
-    parts = urlsplit(f"redis://{rest}")
-    place = parts.netloc.rpartition("@")[2]
+    # By hand: several hosts are no URL to urllib, and some of its versions refuse an IPv6 address among them.
+    authority, _, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+    account, _, place = authority.rpartition("@")
+    user, _, password = account.partition(":")
     hosts = [_host_and_port(host, SENTINEL_PORT if kind == "sentinel" else SERVER_PORT) for host in place.split(",")]
     common |= {
-        "username": unquote(parts.username) if parts.username else None,
-        "password": unquote(parts.password) if parts.password else None,
+        "username": unquote(user) or None,
+        "password": unquote(password) or None,
     }
     tls: dict[str, Any] = {"ssl": protocol == "rediss"}
     for option, value in redis_options(url):
@@ -110,7 +113,7 @@ def open_client(
             **tls,
             **common,
         )
-    service, _, database = parts.path.strip("/").partition("/")
+    service, _, database = path.strip("/").partition("/")
     bound_s = max(CONNECT_S_MAX, command_s_max)
     sentinels = Sentinel(
         hosts,

@@ -104,8 +104,6 @@ ORDER BY u.id;
 -- Which life of the database this is: a restore raises the epoch, and what was erased since may be back.
 SELECT epoch, (SELECT count(*) FROM public.erasures) AS erasures,
     (SELECT oid::bigint FROM pg_database WHERE datname = current_database()) AS database,
-    CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
-        THEN (SELECT system_identifier FROM pg_control_system()) ELSE 0 END AS system_identifier,
-    CASE WHEN has_function_privilege('pg_control_checkpoint()', 'EXECUTE')
-        THEN (SELECT timeline_id FROM pg_control_checkpoint()) ELSE 0 END AS timeline
+    public.system_identifier() AS system_identifier,
+    ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer AS timeline
 FROM public.recovery_epoch;

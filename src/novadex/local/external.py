@@ -28,8 +28,9 @@ class ExternalServer:
 
     @property
     def address(self) -> str:
-        if self.is_many:
-            return host_of(self.url)
+        hosts = host_of(self.url)
+        if self.is_many or "," in hosts:
+            return hosts
         parts = urlsplit(self.url)
         port = parts.port or (5432 if self.name in ("main", "analytics") else 6379)
         return f"{parts.hostname}:{port}" if parts.hostname else parts.path or "its default address"

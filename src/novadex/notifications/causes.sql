@@ -5,8 +5,7 @@
 -- another worker holds it.
 SELECT p.epoch, p.system_identifier, p.timeline, p.xid::text::bigint AS xid, p.id,
     (SELECT epoch FROM recovery_epoch) AS epoch_now,
-    CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
-        THEN (SELECT system_identifier FROM pg_control_system()) ELSE 0 END AS system_identifier_now,
+    system_identifier() AS system_identifier_now,
     ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer AS timeline_now,
     pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
     EXISTS (SELECT FROM price_alerts WHERE status IN ('armed', 'waiting')) AS wanted

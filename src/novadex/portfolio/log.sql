@@ -10,8 +10,7 @@ SELECT
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint
         + ((age('3'::xid)::bigint + 3 - pg_snapshot_xmax(pg_current_snapshot())::text::bigint) & 4294967295) AS next_xid,
     (SELECT epoch FROM recovery_epoch) AS epoch,
-    CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
-        THEN (SELECT system_identifier FROM pg_control_system()) ELSE 0 END AS system_identifier,
+    system_identifier() AS system_identifier,
     ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer AS timeline,
     EXISTS (SELECT FROM trades WHERE (xid, id) > ($1::xid8, $2::uuid) AND xid < pg_snapshot_xmin(pg_current_snapshot()))
     OR EXISTS (SELECT FROM transfers WHERE (xid, id) > ($1::xid8, $2::uuid) AND xid < pg_snapshot_xmin(pg_current_snapshot()))

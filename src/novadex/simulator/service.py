@@ -83,8 +83,11 @@ class Simulator:
                             [group.create_task(run.market(number, started, owned)) for number in plan.numbers]
                         )
                         keeping.cancel()
-                except* NovaDexError as errors:
-                    raise errors.exceptions[0] from None
+                except BaseExceptionGroup as errors:
+                    known, others = errors.split(NovaDexError)
+                    if known is None or others is not None:
+                        raise
+                    raise known.exceptions[0] from None
                 finally:
                     if telling:
                         telling.cancel()

@@ -7,7 +7,6 @@ import random
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
-from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import psycopg
@@ -56,11 +55,6 @@ class Database:
 
     def __repr__(self) -> str:
         return f"Database({self.name!r})"
-
-    def address(self) -> tuple[str | None, int | None]:
-        """Host and port, for messages: the URL itself holds a password."""
-        parts = urlsplit(self._url)
-        return parts.hostname, parts.port
 
     def _readable_url(self) -> str:
         try:

@@ -9,7 +9,6 @@ where that gets no answer either, the first one is hung up.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,8 +27,12 @@ T = TypeVar("T")
 
 def hang_up(connection: AsyncConnection[Any]) -> None:
     """End a connection without a word to the server: whoever waits on it fails at once."""
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
-        line.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError, psycopg.Error):
+        line = socket.socket(fileno=connection.fileno())  # no descriptor of its own: there may be none left
+        try:
+            line.shutdown(socket.SHUT_RDWR)
+        finally:
+            line.detach()
 
 
 class WatchedConnection(AsyncConnection[Any]):
@@ -44,6 +47,7 @@ class WatchedConnection(AsyncConnection[Any]):
     _waiting_since: float | None = None
     _watch: asyncio.TimerHandle | None = None
     _probe: asyncio.Task[None] | None = None
+    _closing = False
 
     async def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         loop = asyncio.get_running_loop()
@@ -58,13 +62,16 @@ class WatchedConnection(AsyncConnection[Any]):
             if self._probe is not None:
                 self._probe.cancel()
                 self._probe = None
+            if self._closing:
+                await super().close()
 
     async def close(self) -> None:
-        """Close it. Whoever waits on it fails at once: libpq would go on with memory that is free by then, and end the
-        program."""
+        """Close it. While somebody waits on it, it is hung up, and closed when they have failed: libpq would go on in
+        memory that is free by then, and may end the program."""
         if self._waiting_since is None:
             await super().close()
         else:
+            self._closing = True
             hang_up(self)
 
     @contextmanager

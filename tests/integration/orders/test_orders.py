@@ -261,6 +261,23 @@ async def test_reduce_only_is_measured_by_the_portfolio_and_what_is_behind_it(
         assert await holding() == "5"
 
 
+async def test_reduce_only_is_measured_where_the_server_keeps_its_identity_to_itself(
+    service, fresh_databases, worker_db, users
+):
+    with psycopg.connect(fresh_databases.main_url(None), autocommit=True) as superuser:
+        superuser.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        await worker_db.main.query("SELECT system_identifier FROM pg_control_system()")
+    holder, seller = users(2)
+    bid, ask = await service.place_order(limit(holder)), await service.place_order(limit(seller, "sell"))
+    await service.record_fill(fill_of(bid, ask))
+    await drain(PortfolioProjection(worker_db.main, worker_db.settings))
+    sale = await service.place_order(limit(holder, "sell", quantity="1", reduce_only=True))
+    assert sale.status == "open"
+    with pytest.raises(ValidationError, match="of a holding of 1 "):
+        await service.place_order(limit(holder, "sell", quantity="1", reduce_only=True))
+
+
 async def test_all_orders_of_a_user_or_a_market_are_cancelled(service, users, make_market):
     make_market("ETH/USDC", 18, 6)
     one, other = users(2)

@@ -118,20 +118,26 @@ def test_what_is_summed_up_while_a_market_is_held_is_new(filled: Any) -> None:
     assert rows_read(connection, "newer_holdings", [[owner], [market], horizon]) == 0
     cursor = psycopg.RawCursor(connection)
     cursor.execute(QUERIES.settled_holdings.sql, [[owner], [market], []])
-    [(*whose, settled, holding)] = cursor.fetchall()
-    assert (whose, holding) == ([owner, market], ORDERS / 2)
+    [(*whose, settled, none)] = cursor.fetchall()
+    assert (whose, none) == ([owner, market], None), "there are no portfolios"
     assert int(settled) >= int(horizon)
+    cursor.execute(QUERIES.summed_holdings.sql, [[owner], [market], settled])
+    assert cursor.fetchall() == [(owner, market, ORDERS / 2)]
 
 
-def test_the_holding_of_somebody_whose_portfolio_is_kept_is_read_in_few_rows(filled: Any) -> None:
-    """Also where others traded since."""
+@pytest.mark.parametrize(
+    ("others", "kind", "expected"), [(3_000, "person", 7 + 1_500), (3_000, "system", None), (10_001, "person", None)]
+)
+def test_the_holding_of_somebody_whose_portfolio_is_kept_is_read_in_few_rows(
+    filled: Any, others: int, kind: str, expected: int | None
+) -> None:
+    """Also where others traded since; where that is much, or there is no portfolio, the query says so."""
     connection, market, _ = filled
-    others = 3_000
     with connection.transaction(force_rollback=True):
         connection.execute(
             "INSERT INTO main_projections (name, epoch, system_identifier, timeline, xid, id)"
             " SELECT 'portfolio', (SELECT epoch FROM recovery_epoch),"
-            " (SELECT system_identifier FROM pg_control_system()),"
+            " system_identifier(),"
             " ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer, xid, id"
             " FROM trades ORDER BY xid DESC, id DESC OFFSET %s LIMIT 1",
             [others],
@@ -142,11 +148,12 @@ def test_the_holding_of_somebody_whose_portfolio_is_kept_is_read_in_few_rows(fil
             " SELECT %s, base_asset_id, id, 'bought', 7 FROM markets WHERE id = %s",
             [owner, market],
         )
+        connection.execute("UPDATE users SET kind = %s, username = 'binance' WHERE id = %s", [kind, owner])
         assert rows_read(connection, "settled_holdings", [[owner], [market], []]) <= others
         cursor = psycopg.RawCursor(connection)
         cursor.execute(QUERIES.settled_holdings.sql, [[owner], [market], []])
         [(*_, holding)] = cursor.fetchall()
-        assert holding == 7 + others / 2
+        assert holding == expected
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
@@ -24,7 +25,7 @@ from novadex.users.service import UserService
 from tests.conftest import DatabasePair, DatabasePairs
 from tests.integration.analytics.records import drain
 from tests.integration.book.conftest import projecting
-from tests.servers import ValkeyServer
+from tests.servers import ValkeyServer, valkey_binary
 from tests.waiting import until
 
 
@@ -46,10 +47,12 @@ class Kept(NamedTuple):
 
 @pytest.fixture(scope="session")
 async def traded(
-    make_databases: Callable[[], DatabasePair], make_valkey: Callable[[], ValkeyServer]
+    make_databases: Callable[[], DatabasePair], servers_folder: Path, binaries_folder: Path
 ) -> AsyncIterator[DatabasePairs]:
     """Makes copies of databases with a minute of trading and what follows from it; the minute is traded once."""
-    pair, valkey = make_databases(), make_valkey()
+    pair = make_databases()
+    # Not by make_valkey, which ends, with all that asked for it, wherever the kind of server changes.
+    valkey = ValkeyServer(servers_folder / "valkey-of-traded", valkey_binary(binaries_folder)).start()
     servers = {"cache": valkey.url, "sessions": valkey.url}
     async with pair.connection("app", **servers) as app, pair.connection("worker", **servers) as worker:
         await Simulator(app, plan_of(60), simulated_time=True).run()
@@ -84,11 +87,10 @@ async def kept(fresh_databases: DatabasePair, cache_url: str, sessions_url: str)
         async def cached() -> bool:
             for trader in traders:
                 await users.get_user(trader)
-            return len(cache.keys("*:user:*")) == len(traders)
+            return len(list(cache.scan_iter("*:user:*"))) == len(traders)
 
-        cache: Any = redis.Redis.from_url(cache_url)
-        await until(cached)
-        cache.close()
+        with redis.Redis.from_url(cache_url) as cache:
+            await until(cached)
         yield Kept(app, worker)
 
 

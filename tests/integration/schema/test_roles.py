@@ -224,7 +224,6 @@ COLUMN_RIGHTS = {
     ("users", "app", "UPDATE"): {
         "email_ciphertext",
         "email_index",
-        "kind",
         "personal_ciphertext",
         "preferences",
         "role",

@@ -6,6 +6,8 @@ import asyncio
 import gc
 import io
 import logging
+import resource
+import select
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -140,6 +142,38 @@ async def test_a_connection_that_is_closed_while_somebody_waits_on_it_fails_them
         with pytest.raises(psycopg.OperationalError):
             await asyncio.wait_for(waiting, 10)
         assert connection.closed
+
+
+async def test_a_connection_that_is_closed_when_the_answer_is_there_already_is_closed_all_the_same(
+    db: DatabaseConnection,
+) -> None:
+    connection = await db.main.dedicated()
+    waiting = asyncio.create_task(connection.execute("SELECT 1 FROM pg_sleep(0.2)"))
+    await until(lambda: connection.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE)
+    readable, _, _ = select.select([connection.fileno()], [], [], 10)
+    assert readable, "the answer has come"
+    await connection.close()
+    assert await (await asyncio.wait_for(waiting, 10)).fetchone() == (1,)
+    assert connection.closed
+
+
+async def test_a_connection_that_somebody_waits_on_is_closed_where_no_descriptor_is_left(
+    db: DatabaseConnection,
+) -> None:
+    connection = await db.main.dedicated()
+    waiting = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
+    await until(lambda: connection.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (connection.fileno() + 1, hard)
+    )  # all below it are in use, or it were lower
+    try:
+        await connection.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with pytest.raises(psycopg.OperationalError):
+        await asyncio.wait_for(waiting, 10)
+    assert connection.closed
 
 
 async def test_the_servers_are_found_by_the_data_folder(

@@ -115,7 +115,8 @@ GROUP BY o.id;
 -- name: settled_holdings
 -- What users hold of markets by executions of transactions that are final, signed, and below which transaction those
 -- are; also for the users and markets of the reduce-only ones among some orders. By the sums of their portfolios and the
--- log behind these, where they are whole, of this life of the database and not far behind; else by all executions.
+-- log behind these; none where they have no portfolio, or it is of another life of the database, being derived anew or
+-- more than 10,000 executions behind.
 WITH wanted AS (
     SELECT * FROM unnest($1::uuid[], $2::integer[]) AS named (user_id, market_id)
     UNION SELECT user_id, market_id FROM orders WHERE id = ANY($3::uuid[]) AND reduce_only
@@ -127,27 +128,33 @@ WITH wanted AS (
     JOIN recovery_epoch r ON r.epoch = p.epoch
     WHERE p.name = 'portfolio' AND p.rebuilt_to IS NULL AND p.xid < (SELECT xid FROM horizon)
         AND p.timeline = ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer
-        AND p.system_identifier = CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
-            THEN (SELECT system_identifier FROM pg_control_system()) ELSE 0 END
+        AND p.system_identifier = system_identifier()
 ), behind AS MATERIALIZED (
     SELECT user_id, market_id, CASE side WHEN 'buy' THEN base_amount ELSE -base_amount END AS amount
     FROM trades
     WHERE (xid, id) > ((SELECT xid FROM sums), (SELECT id FROM sums)) AND xid < (SELECT xid FROM horizon)
-    ORDER BY xid, id LIMIT 10001 -- so ordered they are read by the index of the log
+    ORDER BY xid, id LIMIT 10001 -- ordered, so that the index of the log is what they are read by
+), added AS MATERIALIZED (
+    SELECT user_id, market_id, sum(amount) AS amount FROM behind GROUP BY user_id, market_id
 )
 SELECT wanted.user_id, wanted.market_id, horizon.xid::text AS horizon,
     CASE WHEN u.kind <> 'system' AND EXISTS (SELECT FROM sums) AND (SELECT count(*) FROM behind) <= 10000 THEN
         coalesce((SELECT sum(h.amount) FROM portfolio_holdings h JOIN markets m ON m.id = h.market_id AND m.base_asset_id = h.asset_id
             WHERE h.user_id = wanted.user_id AND h.market_id = wanted.market_id AND h.kind IN ('bought', 'sold')), 0)
-        + coalesce((SELECT sum(b.amount) FROM behind b
-            WHERE b.user_id = wanted.user_id AND b.market_id = wanted.market_id), 0)
-    ELSE
-        coalesce((SELECT sum(CASE t.side WHEN 'buy' THEN t.base_amount ELSE -t.base_amount END) FROM trades t
-            WHERE t.user_id = wanted.user_id AND t.market_id = wanted.market_id AND t.xid < horizon.xid), 0)
+        + coalesce(added.amount, 0)
     END AS holding
 FROM wanted
 CROSS JOIN horizon
-LEFT JOIN users u ON u.id = wanted.user_id;
+LEFT JOIN users u ON u.id = wanted.user_id
+LEFT JOIN added ON added.user_id = wanted.user_id AND added.market_id = wanted.market_id;
+
+-- name: summed_holdings
+-- The same by all executions of transactions below $3.
+SELECT wanted.user_id, wanted.market_id,
+    coalesce(sum(CASE t.side WHEN 'buy' THEN t.base_amount ELSE -t.base_amount END), 0) AS holding
+FROM unnest($1::uuid[], $2::integer[]) AS wanted (user_id, market_id)
+LEFT JOIN trades t ON t.user_id = wanted.user_id AND t.market_id = wanted.market_id AND t.xid < $3::text::xid8
+GROUP BY wanted.user_id, wanted.market_id;
 
 -- name: newer_holdings
 -- What came to the holdings of users in markets by transactions from $3 on.

@@ -197,8 +197,14 @@ async def _sum_up(session: Session, pairs: set[tuple[UUID, int]], orders: list[U
     if not pairs and not orders:
         return _Settled()
     rows = await session.query(QUERIES.settled_holdings, [*_columns(pairs), orders])
-    holdings = {(row.user_id, row.market_id): row.holding for row in rows}
-    return _Settled(rows[0].horizon, holdings) if rows else _Settled()
+    if not rows:
+        return _Settled()
+    settled = _Settled(rows[0].horizon, {(row.user_id, row.market_id): row.holding for row in rows})
+    without_portfolio = [pair for pair, holding in settled.holdings.items() if holding is None]
+    if without_portfolio:
+        rows = await session.query(QUERIES.summed_holdings, [*_columns(without_portfolio), settled.horizon])
+        settled.holdings |= {(row.user_id, row.market_id): row.holding for row in rows}
+    return settled
 
 
 def _columns(pairs: Iterable[tuple[UUID, int]]) -> tuple[list[UUID], list[int]]:
