@@ -20,7 +20,6 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -268,30 +267,15 @@ def template_databases(postgres: PostgresServer) -> DatabasePair:
 
 
 class DatabasePairs:
-    """Makes copies of a pair, one ahead of who asks, and drops them, both beside the tests: none waits for it."""
+    """Makes copies of a pair, and drops them: while no test runs, for a transaction that makes a database holds back what
+    is final in all others of the server."""
 
     def __init__(self, template: DatabasePair, name: str = "") -> None:
         self.template = template
         self._name = name
         self._numbers = itertools.count(1)
-        self._beside = ThreadPoolExecutor(1, "databases of tests")
-        self._next = self._beside.submit(self._make)
-        self._dropped: list[Future[None]] = []
 
     def make(self) -> DatabasePair:
-        pair, self._next = self._next.result(), self._beside.submit(self._make)
-        return pair
-
-    def drop(self, pair: DatabasePair) -> None:
-        self._dropped.append(self._beside.submit(self._drop, pair))
-
-    def close(self) -> None:
-        self._beside.shutdown(cancel_futures=True)
-        for each in self._dropped:
-            if not each.cancelled():
-                each.result()  # raises what went wrong
-
-    def _make(self) -> DatabasePair:
         number, template = next(self._numbers), self.template
 
         def copy(kind: str, of: str) -> str:
@@ -299,16 +283,14 @@ class DatabasePairs:
 
         return DatabasePair(template.server, copy("main", template.main), copy("analytics", template.analytics))
 
-    def _drop(self, pair: DatabasePair) -> None:
+    def drop(self, pair: DatabasePair) -> None:
         pair.server.drop_database(pair.main)
         pair.server.drop_database(pair.analytics)
 
 
 @pytest.fixture(scope="session")
-def database_pairs(template_databases: DatabasePair) -> Iterator[DatabasePairs]:
-    pairs = DatabasePairs(template_databases)
-    yield pairs
-    pairs.close()
+def database_pairs(template_databases: DatabasePair) -> DatabasePairs:
+    return DatabasePairs(template_databases)
 
 
 @pytest.fixture(scope="session")

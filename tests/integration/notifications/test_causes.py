@@ -23,11 +23,20 @@ from novadex.sessions.service import SessionService
 from novadex.storage.connection import DatabaseConnection
 from novadex.users.service import UserService
 from novadex.worker.housekeeping import NOTIFICATIONS_DAYS, delete_old_notifications
+from tests.integration.analytics.records import made_final
 from tests.integration.notifications.conftest import Connect
 from tests.integration.notifications.venue import Venue
 
 AddUser = Callable[..., Awaitable[UUID]]
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:{0}.0) Gecko/20100101 Firefox/{0}.0"
+
+
+class Watch(PriceAlertWatch):
+    """It looks when what is under way in other databases of the server is over: that holds back what is final."""
+
+    async def look(self) -> int:
+        await made_final(self._db.main)
+        return await super().look()
 
 
 async def prices_told(service: NotificationService, user: UUID) -> list[str]:
@@ -39,7 +48,7 @@ async def test_an_alert_is_told_when_a_trade_reaches_its_price(
     service: NotificationService, worker: DatabaseConnection, venue: Venue, add_user: AddUser
 ):
     user, trader = await add_user("ada"), await add_user("trader")
-    watch = PriceAlertWatch(worker, batch_trades=2)
+    watch = Watch(worker, batch_trades=2)
     await watch.look()
     venue.trade(trader, 500)  # before there is an alert
     above = await service.alerts.create(user, market="BTC/USDT", direction="above", price="110.5")
@@ -63,7 +72,7 @@ async def test_an_alert_that_repeats_waits_until_the_price_is_back(
     service: NotificationService, worker: DatabaseConnection, venue: Venue, add_user: AddUser
 ):
     user, trader = await add_user("ada"), await add_user("trader")
-    watch = PriceAlertWatch(worker)
+    watch = Watch(worker)
     await watch.look()
     await service.alerts.create(user, market="BTC/USDT", direction="above", price=100, once=False)
     told = []
@@ -78,7 +87,7 @@ async def test_a_trade_whose_transaction_began_first_and_committed_last_is_not_m
     service: NotificationService, worker: DatabaseConnection, venue: Venue, add_user: AddUser
 ):
     user, trader = await add_user("ada"), await add_user("trader")
-    watch = PriceAlertWatch(worker)
+    watch = Watch(worker)
     await service.alerts.create(user, market="BTC/USDT", direction="above", price=200)
     await watch.look()
     with venue.writing() as slow:
@@ -92,7 +101,7 @@ async def test_after_a_restore_alerts_begin_at_the_end_of_the_log(
     service: NotificationService, worker: DatabaseConnection, venue: Venue, add_user: AddUser
 ):
     user, trader = await add_user("ada"), await add_user("trader")
-    watch = PriceAlertWatch(worker)
+    watch = Watch(worker)
     await service.alerts.create(user, market="BTC/USDT", direction="above", price=200)
     await watch.look()
     with psycopg.connect(venue.url) as connection:
@@ -130,7 +139,7 @@ async def test_a_jump_over_many_alerts_is_told_in_bounded_transactions(
     service: NotificationService, worker: DatabaseConnection, venue: Venue, add_user: AddUser
 ):
     user, trader = await add_user("ada"), await add_user("trader")
-    watch = PriceAlertWatch(worker, batch_alerts=20)
+    watch = Watch(worker, batch_alerts=20)
     await watch.look()
     set_alerts(venue, user, 50, "100 + mod(n, 5)")
     now = datetime.now(UTC)
@@ -175,7 +184,7 @@ async def test_alerts_that_were_told_in_parts_are_armed_again_once_the_price_is_
     service: NotificationService, worker: DatabaseConnection, venue: Venue, add_user: AddUser
 ):
     user, trader = await add_user("ada"), await add_user("trader")
-    watch = PriceAlertWatch(worker, batch_alerts=4)
+    watch = Watch(worker, batch_alerts=4)
     await watch.look()
     set_alerts(venue, user, 10, "100", once=False)
     at = datetime.now(UTC)
@@ -195,7 +204,7 @@ async def test_alerts_are_reached_by_the_first_trade_since_they_were_set(
 ):
     """Whatever the order in which trades are recorded, against each pair of a trade and an alert."""
     user, trader = await add_user("ada"), await add_user("trader")
-    watch = PriceAlertWatch(worker, batch_alerts=7)
+    watch = Watch(worker, batch_alerts=7)
     await watch.look()
     dice, now = random.Random(seed), datetime.now(UTC)  # noqa: S311 - prices
     moments = [now - timedelta(milliseconds=number) for number in range(20)]
@@ -229,7 +238,7 @@ async def test_workers_do_not_tell_of_one_alert_twice(
     service: NotificationService, connect: Connect, venue: Venue, add_user: AddUser
 ):
     user, trader = await add_user("ada"), await add_user("trader")
-    watches = [PriceAlertWatch(await connect("worker"), batch_trades=1) for _ in range(3)]
+    watches = [Watch(await connect("worker"), batch_trades=1) for _ in range(3)]
     await watches[0].look()
     for number in range(10):
         await service.alerts.create(user, market="BTC/USDT", direction="above", price=100 + number)

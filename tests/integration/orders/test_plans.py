@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ import pytest
 
 from novadex.trading.orders.service import FIRST_ID, LAST_ID
 from novadex.trading.orders.writing import QUERIES
+from tests.integration.analytics.records import FOREIGN_TRANSACTIONS
 
 ORDERS, LIVE_EVERY = 60_000, 200
 FILL = f"""
@@ -41,6 +43,11 @@ def order_id(n: int) -> UUID:
     return UUID(f"019b0000-0000-7000-8000-{n:012x}")
 
 
+def foreign_transactions(connection: Any) -> set[str]:
+    [(xids,)] = connection.execute(FOREIGN_TRANSACTIONS)
+    return set(xids or ())
+
+
 @pytest.fixture(scope="module")
 def filled(make_databases: Any) -> Any:
     from tests.conftest import add_market, add_users
@@ -56,6 +63,11 @@ def filled(make_databases: Any) -> Any:
         # Written in by the client: there are several statements.
         values = {"a": users[0], "b": users[1], "market": markets[0].id}
         psycopg.ClientCursor(superuser).execute(FILL, values)  # type: ignore[arg-type]
+        under_way = foreign_transactions(superuser)  # they hold back what is final here
+        deadline = time.monotonic() + 30
+        while under_way & foreign_transactions(superuser):
+            assert time.monotonic() < deadline, "another database's transaction does not end"
+            time.sleep(0.01)
         yield superuser, markets[0].id, users
     pair.server.drop_database(pair.main)
     pair.server.drop_database(pair.analytics)

@@ -48,7 +48,7 @@ class Kept(NamedTuple):
 @pytest.fixture(scope="session")
 async def traded(
     make_databases: Callable[[], DatabasePair], servers_folder: Path, binaries_folder: Path
-) -> AsyncIterator[DatabasePairs]:
+) -> DatabasePairs:
     """Makes copies of databases with a minute of trading and what follows from it; the minute is traded once."""
     pair = make_databases()
     # Not by make_valkey, which ends, with all that asked for it, wherever the kind of server changes.
@@ -59,9 +59,7 @@ async def traded(
         await drain(TradeProjection(worker.main, worker.analytics, worker.settings))
         await drain(PortfolioProjection(worker.main, worker.settings))
     valkey.stop()
-    pairs = DatabasePairs(pair, "traded_")
-    yield pairs
-    pairs.close()
+    return DatabasePairs(pair, "traded_")
 
 
 @pytest.fixture
