@@ -267,8 +267,7 @@ def template_databases(postgres: PostgresServer) -> DatabasePair:
 
 
 class DatabasePairs:
-    """Makes copies of a pair, and drops them: while no test runs, for a transaction that makes a database holds back what
-    is final in all others of the server."""
+    """Makes copies of a pair, and drops them, while no test runs: making one holds back what is final in all."""
 
     def __init__(self, template: DatabasePair, name: str = "") -> None:
         self.template = template
